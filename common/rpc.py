@@ -1,0 +1,379 @@
+"""Internal calls: msgpack over HTTP, signed both ends here; the bytes themselves are ``common/wire.py``.
+
+Source: docs/rpc.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from common import wire
+from common.errors import InfluxError, Invalid, TooLarge, Unauthorized, Unavailable, error_of
+from common.log import get_logger
+from common.messages import CALLERS
+from common.wire import Buffer, Keys
+
+log = get_logger("rpc")
+MAX_PART_BYTES = 64 << 20
+# Answers of up to this many bytes leave in one write; larger ones part by part.
+SMALL_ANSWER_BYTES = 1 << 20
+STATUS_OF_ERROR = 460  # any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# ---------------------------------------------------------------- calling
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its head and its parts."""
+
+    head: Any
+    parts: list[bytes] = field(default_factory=list)
+
+
+class StreamedAnswer:
+    """An answer whose parts are read as they come. A cut answer raises Unavailable, never ends early."""
+
+    def __init__(self, head: Any, response: aiohttp.ClientResponse) -> None:
+        self.head = head
+        self._response = response
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        async for part in _read_answer_parts(self._response.content):
+            yield part
+
+
+class RpcClient:
+    """Calls methods of other services; one per process.
+
+    Errors of the called method are raised again here as the same class. No connection, a cut answer or a time-out is
+    ``Unavailable``.
+    """
+
+    def __init__(self, keys: Keys, caller: str, max_connections: int = 256) -> None:
+        self._keys = keys
+        self._caller = caller
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Open the connection pool; needs the running loop."""
+        connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=60, ttl_dns_cache=5)
+        self._session = aiohttp.ClientSession(
+            connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None, sock_connect=3)
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(
+        self,
+        url: str,
+        method: str,
+        head: Any,
+        parts: Sequence[Buffer] = (),
+        *,
+        timeout_s: float = 30,
+        retry_for_s: float = 0,
+    ) -> Answer:
+        """Call *method* (``audience.name``) at the service *url* and read the whole answer.
+
+        Args:
+            retry_for_s: how long to try again when the service can't be reached; only for calls that are harmless
+                twice. Each try is signed anew.
+        """
+        deadline = time.monotonic() + retry_for_s
+        pause_s = 0.05
+        while True:
+            try:
+                async with self.stream(url, method, head, parts, timeout_s=timeout_s) as answer:
+                    return Answer(answer.head, [part async for part in answer.parts()])
+            except Unavailable as error:
+                if error.details.get("answered") or time.monotonic() + pause_s > deadline:
+                    raise
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 1.0)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        url: str,
+        method: str,
+        head: Any,
+        parts: Sequence[Buffer] | AsyncIterable[Buffer] = (),
+        *,
+        timeout_s: float | None = 30,
+    ) -> AsyncIterator[StreamedAnswer]:
+        """Call *method* and read the answer's parts as they come; *parts* may be streamed too.
+
+        *timeout_s* bounds the wait for each piece of the answer, not the whole of it; None = no bound (feeds).
+        An exception raised by *parts* itself ends the call and is raised here.
+        """
+        if self._session is None:
+            raise RuntimeError("the RPC client is not open")
+        audience = method.partition(".")[0]
+        encoded = wire.encode_head(head)
+        nonce = secrets.token_bytes(wire.NONCE_BYTES)
+        expires_ms = now_ms() + wire.LIFETIME_MS
+        headers = {
+            wire.CALL_HEADER: wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded),
+            wire.HEAD_HEADER: str(len(encoded)),
+            "Content-Type": wire.CONTENT_TYPE,
+        }
+        source_error: list[BaseException] = []
+        body: Any
+        if isinstance(parts, Sequence):
+            body = b"".join(wire.encode_call(self._keys, nonce, encoded, parts))
+        else:
+            body = _stream_call(self._keys.signing, nonce, encoded, parts, source_error)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=timeout_s)
+        try:
+            target = f"{url}/rpc/{method}"
+            async with self._session.post(target, data=body, headers=headers, timeout=timeout) as response:
+                answer_head = await _read_answer_head(response, method)
+                yield StreamedAnswer(answer_head, response)
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            if source_error:
+                raise source_error[0] from None
+            raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
+
+
+async def _stream_call(
+    key: bytes, nonce: bytes, head: bytes, parts: AsyncIterable[Buffer], source_error: list[BaseException]
+) -> AsyncIterator[bytes]:
+    digest = wire.PartsDigest()
+    yield head
+    try:
+        async for part in parts:
+            digest.update(part)
+            yield wire.part_prefix(len(part)) + part
+    except Exception as error:
+        source_error.append(error)
+        raise
+    yield wire.SEAL_PREFIX + digest.seal(key, nonce)
+
+
+async def _read_answer_head(response: aiohttp.ClientResponse, method: str) -> Any:
+    size = int(response.headers.get(wire.HEAD_HEADER, "0"))
+    head = wire.decode_head(await response.content.readexactly(size)) if size else None
+    if response.status == 200:
+        return head
+    if response.status == STATUS_OF_ERROR and isinstance(head, dict):
+        details = head.get("details") or {}
+        raise error_of(head["code"], head["message"], head.get("retry_after_s"), {**details, "answered": True})
+    # The call itself was refused (401, 400, 404): a fault between our own services, not the client's.
+    log.error("internal call refused", method=method, status=response.status)
+    raise Unavailable(f"the call {method} was refused with {response.status}")
+
+
+async def _read_answer_parts(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        part = await _read_part(content, MAX_PART_BYTES)
+        if isinstance(part, bytes):
+            yield part
+        elif part.code == 2:
+            return
+        else:
+            raise Unavailable("an answer did not end as it should")
+
+
+# ---------------------------------------------------------------- reading parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    code: int
+    payload: bytes
+
+
+async def _read_part(content: aiohttp.StreamReader, max_bytes: int) -> bytes | _Closing:
+    """The next bin object, or the closing ext object. Raises Invalid on anything else, IncompleteReadError on a cut."""
+    first = (await content.readexactly(1))[0]
+    if first == 0xC4:
+        size = (await content.readexactly(1))[0]
+    elif first == 0xC5:
+        size = int.from_bytes(await content.readexactly(2), "big")
+    elif first == 0xC6:
+        size = int.from_bytes(await content.readexactly(4), "big")
+    elif first == 0xC7:
+        size, code = await content.readexactly(2)
+        return _Closing(code, await content.readexactly(size))
+    else:
+        raise Invalid("a part of a call is not a bin object")
+    if size > max_bytes:
+        raise TooLarge(f"a part of {size} bytes is over the limit of {max_bytes}")
+    return await content.readexactly(size)
+
+
+# ---------------------------------------------------------------- being called
+
+
+class Call:
+    """One verified call as its handler sees it. Parts are checked against the seal when the last one is read."""
+
+    def __init__(self, caller: str, head: Any, content: aiohttp.StreamReader, key: bytes, nonce: bytes) -> None:
+        self.caller = caller
+        self.head = head
+        self._content = content
+        self._key = key
+        self._nonce = nonce
+        self._sealed = False
+
+    async def iter_parts(self, max_part_bytes: int = MAX_PART_BYTES) -> AsyncIterator[bytes]:
+        """Parts as they arrive. Nothing may be *done* with them before the iteration has ended: only then is the
+        seal checked (Unauthorized if it is wrong, Invalid if the body is cut or is no sequence of parts)."""
+        digest = wire.PartsDigest()
+        try:
+            while True:
+                part = await _read_part(self._content, max_part_bytes)
+                if isinstance(part, _Closing):
+                    break
+                digest.update(part)
+                yield part
+        except asyncio.IncompleteReadError:
+            raise Invalid("the body of a call is cut") from None
+        expected = digest.seal(self._key, self._nonce)
+        if part.code != 1 or not secrets.compare_digest(part.payload, expected):
+            raise Unauthorized("the seal of the call is wrong")
+        if not await _at_end(self._content):
+            raise Invalid("bytes after the seal of a call")
+        self._sealed = True
+
+    async def parts(self, max_bytes: int = 1 << 30, max_part_bytes: int = MAX_PART_BYTES) -> list[bytes]:
+        """All parts, checked; TooLarge past *max_bytes* in sum."""
+        parts = []
+        total = 0
+        async for part in self.iter_parts(max_part_bytes):
+            total += len(part)
+            if total > max_bytes:
+                raise TooLarge(f"a call of over {max_bytes} bytes")
+            parts.append(part)
+        return parts
+
+    async def finish(self) -> None:
+        """Check the seal of a call whose handler wants no parts."""
+        if not self._sealed:
+            async for _ in self.iter_parts():
+                raise Invalid("a part in a call that takes none")
+
+
+async def _at_end(content: aiohttp.StreamReader) -> bool:
+    return not await content.read(1)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a handler answers. *parts* may be an async iterator; then they leave as they come."""
+
+    head: Any = None
+    parts: Sequence[Buffer] | AsyncIterable[Buffer] = ()
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+class RpcServer:
+    """The ``/rpc/<method>`` endpoint of one service."""
+
+    def __init__(self, audience: str, keys: Keys, handlers: Mapping[str, Handler]) -> None:
+        self._audience = audience
+        self._keys = keys
+        self._handlers = handlers
+        self._guard = wire.ReplayGuard(now_ms)
+        unknown = {name for name in handlers if f"{audience}.{name}" not in CALLERS}
+        if unknown:
+            raise ValueError(f"methods of {audience} that common/messages.py does not list: {sorted(unknown)}")
+
+    def add_to(self, app: web.Application) -> None:
+        app.router.add_post("/rpc/{method}", self.handle)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            call, handler = await self._admit(request)
+        except InfluxError as error:
+            # The body is not read: the connection can't be used again.
+            status = 401 if isinstance(error, Unauthorized) else 503 if isinstance(error, Unavailable) else 400
+            response = web.Response(status=status, text=str(error))
+            response.force_close()
+            return response
+        try:
+            reply = await handler(call)
+        except Exception as error:
+            return _error_response(error, request.path)
+        return await self._send(request, reply)
+
+    async def _admit(self, request: web.Request) -> tuple[Call, Handler]:
+        claim = wire.parse_claim(request.headers.get(wire.CALL_HEADER, ""))
+        size_text = request.headers.get(wire.HEAD_HEADER, "")
+        if not size_text.isdecimal() or not 0 < int(size_text) <= wire.MAX_HEAD_BYTES:
+            raise Unauthorized("the call has no head")
+        try:
+            head = await asyncio.wait_for(request.content.readexactly(int(size_text)), 10)
+        except (asyncio.IncompleteReadError, TimeoutError):
+            raise Unauthorized("the head of the call is cut") from None
+        method = request.match_info["method"]
+        key = wire.verify_call(self._keys, claim, method, self._audience, head, now_ms())
+        self._guard.admit(claim.nonce)
+        if claim.caller not in CALLERS.get(method, ()):
+            raise Unauthorized(f"{claim.caller} may not call {method}")
+        handler = self._handlers.get(method.partition(".")[2])
+        if handler is None:
+            raise Invalid(f"no method {method}")
+        return Call(claim.caller, wire.decode_head(head), request.content, key, claim.nonce), handler
+
+    async def _send(self, request: web.Request, reply: Reply) -> web.StreamResponse:
+        head = wire.encode_head(reply.head)
+        headers = {wire.HEAD_HEADER: str(len(head)), "Content-Type": wire.CONTENT_TYPE}
+        if isinstance(reply.parts, Sequence) and sum(map(len, reply.parts)) <= SMALL_ANSWER_BYTES:
+            pieces: list[Buffer] = [head]
+            for part in reply.parts:
+                pieces += (wire.part_prefix(len(part)), part)
+            pieces.append(wire.END)
+            return web.Response(body=b"".join(pieces), headers=headers)
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        await response.write(head)
+        async for part in _each(reply.parts):
+            await response.write(wire.part_prefix(len(part)))
+            await response.write(part)
+        await response.write(wire.END)
+        await response.write_eof()
+        return response
+
+
+async def _each(parts: Sequence[Buffer] | AsyncIterable[Buffer]) -> AsyncIterator[Buffer]:
+    if isinstance(parts, Sequence):
+        for part in parts:
+            yield part
+    else:
+        async for part in parts:
+            yield part
+
+
+def _error_response(error: Exception, path: str) -> web.Response:
+    if not isinstance(error, InfluxError):
+        log.error("internal call failed", path=path, exc_info=error)
+        error = InfluxError("An internal error has occurred - check server logs")
+    head = {
+        "code": error.code,
+        "message": str(error),
+        "retry_after_s": error.retry_after_s,
+        "details": error.details,
+    }
+    encoded = wire.encode_head(head)
+    headers = {wire.HEAD_HEADER: str(len(encoded))}
+    return web.Response(status=STATUS_OF_ERROR, body=encoded + wire.END, headers=headers)

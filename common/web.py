@@ -1,0 +1,208 @@
+"""What every service's aiohttp app shares: status numbers, running and stopping, health, metrics, registration.
+
+The only place that knows HTTP status numbers of our error codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import orjson
+import uvloop
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+from common.errors import InfluxError
+from common.log import get_logger
+from common.rpc import Handler, RpcClient, RpcServer
+from common.wire import Keys
+
+log = get_logger("web")
+
+STATUS = {
+    "internal error": 500,
+    "not implemented": 501,
+    "not found": 404,
+    "conflict": 422,
+    "invalid": 400,
+    "unprocessable entity": 422,
+    "empty value": 400,
+    "unavailable": 503,
+    "forbidden": 403,
+    "too many requests": 429,
+    "unauthorized": 401,
+    "method not allowed": 405,
+    "request too large": 413,
+}
+
+SHUTDOWN_TIMEOUT_S = 10.0
+HEARTBEAT_S = 2.0
+
+REGISTRY = web.AppKey("registry", CollectorRegistry)
+# () -> {"status": "ready" | other, ...reasons}: what /ready of a service shows.
+READINESS = web.AppKey("readiness", object)
+STARTED_NS = time.time_ns()
+
+
+def status_of(error: InfluxError) -> int:
+    """HTTP status of an error that a client sees."""
+    return STATUS.get(error.code, 500)
+
+
+def make_registry() -> CollectorRegistry:
+    """A metrics registry with the process's own figures in it."""
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def internal_app(
+    audience: str,
+    keys: Keys,
+    handlers: Mapping[str, Handler],
+    readiness: Callable[[], Mapping[str, Any]],
+    registry: CollectorRegistry | None = None,
+) -> web.Application:
+    """An app with ``/rpc/<method>``, ``/health``, ``/ready`` and ``/metrics``.
+
+    Bodies are bounded by each handler as it reads its parts, so aiohttp's own bound is off.
+    """
+    app = web.Application(client_max_size=0)
+    app[REGISTRY] = registry or make_registry()
+    app[READINESS] = readiness
+    RpcServer(audience, keys, handlers).add_to(app)
+
+    async def health(_request: web.Request) -> web.Response:
+        return web.json_response({"name": audience, "status": "pass"})
+
+    async def ready(_request: web.Request) -> web.Response:
+        state = readiness()
+        return web.Response(
+            status=200 if state.get("status") == "ready" else 503,
+            body=orjson.dumps(state),
+            content_type="application/json",
+        )
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return metrics_response(app[REGISTRY])
+
+    app.router.add_get("/health", health)
+    app.router.add_get("/ready", ready)
+    app.router.add_get("/metrics", metrics)
+    app.cleanup_ctx.append(measure_loop_lag)
+    return app
+
+
+def metrics_response(registry: CollectorRegistry) -> web.Response:
+    """The registry in Prometheus' text format 0.0.4."""
+    response = web.Response(body=generate_latest(registry))
+    response.headers["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"
+    return response
+
+
+async def measure_loop_lag(app: web.Application) -> AsyncIterator[None]:
+    """Keep the gauge of how late the event loop runs (decision 16)."""
+    gauge = Gauge("tidegate_event_loop_lag_seconds", "How late a timer fired", registry=app[REGISTRY])
+
+    async def measure() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.5)
+            gauge.set(max(0.0, time.monotonic() - before - 0.5))
+
+    task = asyncio.create_task(measure())
+    yield
+    task.cancel()
+
+
+def registration(
+    client: RpcClient, storage_url: str, service: str, url: Callable[[], str | None]
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """A cleanup context that keeps this instance's leased record in storage fresh, and takes it back at the end.
+
+    Args:
+        url: gives the advertised URL once the service listens, None before.
+    """
+    instance = f"{service}-{secrets.token_hex(4)}"
+
+    async def keep(app: web.Application) -> AsyncIterator[None]:
+        async def beat() -> None:
+            failing = False
+            while True:
+                address = url()
+                try:
+                    if address is not None:
+                        head = {"instance": instance, "service": service, "url": address, "lease_s": 3 * HEARTBEAT_S}
+                        await client.call(storage_url, "storage.register", head, timeout_s=3)
+                        failing = False
+                except InfluxError as error:
+                    if not failing:
+                        log.warning("cannot register with storage", reason=str(error))
+                    failing = True
+                await asyncio.sleep(HEARTBEAT_S if address is not None and not failing else 0.1)
+
+        task = asyncio.create_task(beat())
+        yield
+        task.cancel()
+        with contextlib.suppress(InfluxError):
+            head = {"instance": instance, "service": service, "url": url() or "", "lease_s": 0}
+            await client.call(storage_url, "storage.register", head, timeout_s=1)
+
+    return keep
+
+
+class Server:
+    """One listening app: start, then stop in order. Signals end ``run_until_stopped``."""
+
+    def __init__(self, app: web.Application, host: str, port: int, advertise_host: str = "") -> None:
+        # auto_decompress off: aiohttp's own gzip takes a cut body for a whole one.
+        self._runner = web.AppRunner(
+            app, auto_decompress=False, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+        )
+        self._host, self._port, self._advertise_host = host, port, advertise_host
+        self.url: str | None = None
+
+    async def start(self, make_site: Callable[[web.AppRunner, socket.socket], web.BaseSite] = web.SockSite) -> str:
+        """Listen; returns the URL under which the service is reached."""
+        await self._runner.setup()
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((self._host, self._port))
+        listener.listen(1024)
+        await make_site(self._runner, listener).start()
+        port = listener.getsockname()[1]
+        host = self._advertise_host or ("127.0.0.1" if self._host in ("", "0.0.0.0", "::") else self._host)  # noqa: S104
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return self.url
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+
+async def run_until_stopped(server: Server, name: str) -> None:
+    """Serve until SIGTERM or SIGINT, then stop in order: requests under way end, nothing is lost."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    url = await server.start()
+    log.info("listening", name=name, url=url)
+    await stop.wait()
+    log.info("stopping", name=name)
+    await server.stop()
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run an async main under uvloop."""
+    uvloop.run(main())

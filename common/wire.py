@@ -1,0 +1,186 @@
+"""The form and the signature of an internal call, as bytes · pure.
+
+A call or answer is a sequence of msgpack objects: the *head* (any object), then *parts* (bin objects), then one
+closing ext object. Names that are not UTF-8 travel as str with surrogate escapes.
+
+    call    = head part* seal              ; lengths of head in the header X-Tidegate-Head
+    answer  = head part* end
+    part    = bin8 | bin16 | bin32
+    seal    = ext8 len=32 type=1 HMAC-SHA256(key, "parts" nonce SHA-256(part payloads, each with its length))
+    end     = ext8 len=0  type=2
+
+The header ``X-Tidegate-Call: 1 <caller> <expires_ms> <nonce> <mac>`` holds an HMAC-SHA256 over version, method,
+audience, caller, expiry, nonce and SHA-256(head). A receiver reads nothing but the head before it has checked the
+MAC, and acts on no part before it has checked the seal. Source: docs/rpc.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from common.errors import Invalid, Unauthorized, Unavailable
+
+CALL_HEADER = "X-Tidegate-Call"
+HEAD_HEADER = "X-Tidegate-Head"
+CONTENT_TYPE = "application/msgpack"
+LIFETIME_MS = 30_000
+# A clock may be this far ahead of ours before its calls are refused.
+MAX_SKEW_MS = 5_000
+MAX_HEAD_BYTES = 4 << 20
+NONCE_BYTES = 16
+SEAL_BYTES = 32
+SEAL_PREFIX = b"\xc7\x20\x01"
+END = b"\xc7\x00\x02"
+_LENGTH = struct.Struct(">I")
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The shared key that signs, and all those whose signatures are taken (two during a rotation)."""
+
+    signing: bytes
+    accepted: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallClaim:
+    """What the header of a call says; nothing in it is true before ``verify_call``."""
+
+    caller: str
+    expires_ms: int
+    nonce: bytes
+    mac: bytes
+
+
+def encode_head(head: Any) -> bytes:
+    """*head* as msgpack; str may hold surrogate escapes."""
+    packed: bytes = msgpack.packb(head, use_bin_type=True, unicode_errors="surrogateescape")
+    return packed
+
+
+def decode_head(head: Buffer) -> Any:
+    """One msgpack object that fills *head* exactly. Raises Invalid on anything else."""
+    size = len(head)
+    try:
+        return msgpack.unpackb(
+            head, raw=False, strict_map_key=True, unicode_errors="surrogateescape", ext_hook=_refuse_ext,
+            max_str_len=size, max_bin_len=size, max_array_len=size, max_map_len=size,
+        )  # fmt: skip
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise Invalid(f"cannot decode the head of a call: {type(error).__name__}") from None
+
+
+def _refuse_ext(code: int, payload: bytes) -> Any:
+    raise ValueError(f"ext type {code} in a head")
+
+
+def part_prefix(size: int) -> bytes:
+    """The msgpack header of a bin object of *size* bytes."""
+    if size < 1 << 8:
+        return bytes((0xC4, size))
+    if size < 1 << 16:
+        return b"\xc5" + size.to_bytes(2, "big")
+    return b"\xc6" + size.to_bytes(4, "big")
+
+
+class PartsDigest:
+    """Running digest of the parts of one call, in order."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, part: Buffer) -> None:
+        self._hash.update(_LENGTH.pack(len(part)))
+        self._hash.update(part)
+
+    def seal(self, key: bytes, nonce: bytes) -> bytes:
+        return hmac.digest(key, b"parts" + nonce + self._hash.digest(), "sha256")
+
+
+def sign_call(keys: Keys, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer) -> str:
+    """The value of the ``X-Tidegate-Call`` header for one call."""
+    mac = _mac(keys.signing, method, audience, caller, expires_ms, nonce, head)
+    return f"1 {caller} {expires_ms} {nonce.hex()} {mac.hex()}"
+
+
+def parse_claim(header: str) -> CallClaim:
+    """Read the header of a call. Raises Unauthorized when it has another form."""
+    try:
+        version, caller, expires, nonce, mac = header.split(" ")
+        claim = CallClaim(caller, int(expires), bytes.fromhex(nonce), bytes.fromhex(mac))
+    except ValueError:
+        raise Unauthorized("the call is not signed") from None
+    if version != "1" or len(claim.nonce) != NONCE_BYTES:
+        raise Unauthorized("the call is not signed")
+    return claim
+
+
+def verify_call(keys: Keys, claim: CallClaim, method: str, audience: str, head: Buffer, now_ms: int) -> bytes:
+    """Check MAC and expiry of a call.
+
+    Returns:
+        The key that signed it, to check the seal with.
+    Raises:
+        Unauthorized: another key, method, audience or head, or out of its time.
+    """
+    if not now_ms < claim.expires_ms <= now_ms + LIFETIME_MS + MAX_SKEW_MS:
+        raise Unauthorized("the call has expired")
+    for key in keys.accepted:
+        expected = _mac(key, method, audience, claim.caller, claim.expires_ms, claim.nonce, head)
+        if hmac.compare_digest(expected, claim.mac):
+            return key
+    raise Unauthorized("the signature of the call is wrong")
+
+
+def _mac(key: bytes, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer) -> bytes:
+    text = f"tidegate-call\n1\n{method}\n{audience}\n{caller}\n{expires_ms}\n".encode()
+    return hmac.digest(key, text + nonce + hashlib.sha256(head).digest(), "sha256")
+
+
+def encode_call(keys: Keys, nonce: bytes, head: bytes, parts: Sequence[Buffer]) -> list[Buffer]:
+    """The pieces of a call whose parts are all at hand, seal included."""
+    digest = PartsDigest()
+    pieces: list[Buffer] = [head]
+    for part in parts:
+        digest.update(part)
+        pieces += (part_prefix(len(part)), part)
+    pieces.append(SEAL_PREFIX + digest.seal(keys.signing, nonce))
+    return pieces
+
+
+class ReplayGuard:
+    """Nonces seen within the life of a call, bounded.
+
+    Two sets are swapped every ``LIFETIME_MS + MAX_SKEW_MS``, so a nonce is remembered for at least that long and
+    forgotten after twice as long.
+    """
+
+    def __init__(self, clock_ms: Callable[[], int], max_nonces: int = 1_000_000) -> None:
+        self._clock_ms = clock_ms
+        self._max = max_nonces
+        self._young: set[bytes] = set()
+        self._old: set[bytes] = set()
+        self._swap_at_ms = clock_ms() + LIFETIME_MS + MAX_SKEW_MS
+
+    def admit(self, nonce: bytes) -> None:
+        """Remember *nonce*. Raises Unauthorized if it was seen before, Unavailable at the bound."""
+        now_ms = self._clock_ms()
+        if now_ms >= self._swap_at_ms:
+            self._old, self._young = self._young, set()
+            self._swap_at_ms = now_ms + LIFETIME_MS + MAX_SKEW_MS
+        if nonce in self._young or nonce in self._old:
+            raise Unauthorized("the call was seen before")
+        if len(self._young) >= self._max:
+            raise Unavailable("too many internal calls within the life of their signatures")
+        self._young.add(nonce)
