@@ -1,0 +1,107 @@
+"""What one request to the query service knows: who asks, when, of which database, and how to read.
+
+Names become buckets here and nowhere else in this service: mappings, then the permission to read, with the texts of a
+statement that fails. Source: spec/http-query-v1.md, section 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from common.dbrp import Mapping, MappingTable
+from common.errors import Invalid
+from common.identity import Identity
+from common.model import Bucket
+
+if TYPE_CHECKING:
+    from services.query.segments import Reader
+
+
+class MappingSource(Protocol):
+    """Where the mappings of an organization come from."""
+
+    async def of_org(self, org_id: str, *, confirm: bool = False) -> MappingTable:
+        """The mappings of *org_id*, with *confirm* read at their source. Raises NotFound: no such organization."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueryContext:
+    """Of one request; the same for all its statements and their subqueries.
+
+    Attributes:
+        database: the parameter ``db``, "" = none. A statement's own ON or qualified name wins.
+        policy: the parameter ``rp``, "" = none; it belongs to ``database`` only.
+        now_ns: what ``now()`` is, ns since the epoch.
+    """
+
+    identity: Identity
+    database: str
+    policy: str
+    now_ns: int
+    mappings: MappingSource
+    reader: Reader
+
+    async def resolve(self, database: str = "", policy: str = "") -> Bucket:
+        """The bucket that a statement reads from.
+
+        Args:
+            database: as the statement names it, "" = the request's.
+            policy: as the statement names it, "" = the request's for the request's own database, else the default.
+
+        Raises:
+            Invalid: ``database name required``, ``database not found: x``, ``retention policy not found: y`` or
+                ``default retention policy not set for: x``; confirmed at auth before it is said.
+        """
+        if not database and not self.database:
+            raise Invalid("database name required")
+        if not policy and database in ("", self.database):
+            policy = self.policy
+        return await self._find(database or self.database, policy, "database not found: ")
+
+    async def resolve_default(self, database: str = "") -> Bucket:
+        """As ``resolve`` for SHOW TAG KEYS and TAG VALUES: always the default policy, and an unknown database is
+        ``default retention policy not set for: x``."""
+        if not database and not self.database:
+            raise Invalid("database name required")
+        return await self._find(database or self.database, "", "default retention policy not set for: ")
+
+    async def readable(self) -> list[Mapping]:
+        """The mappings whose bucket the caller may read: stored ones by age, then virtual ones by bucket name."""
+        table = await self.mappings.of_org(self.org_id)
+        return [mapping for mapping in table.mappings if self.may_read(mapping.bucket)]
+
+    async def readable_of(self, database: str) -> list[Mapping]:
+        """As ``readable``, of one database. An empty answer is confirmed at auth."""
+        for confirm in (False, True):
+            table = await self.mappings.of_org(self.org_id, confirm=confirm)
+            found = [mapping for mapping in table.of_database(database) if self.may_read(mapping.bucket)]
+            if found:
+                return found
+        return []
+
+    @property
+    def org_id(self) -> str:
+        return self.identity.org_id or ""
+
+    def may_read(self, bucket: Bucket) -> bool:
+        return self.identity.may("read", "buckets", bucket.id, bucket.org_id)
+
+    async def _find(self, database: str, policy: str, unknown: str) -> Bucket:
+        refusal = unknown + database
+        # A mapping made a moment ago may not have reached this replica's cache: a refusal is confirmed once.
+        for confirm in (False, True):
+            table = await self.mappings.of_org(self.org_id, confirm=confirm)
+            known = [mapping for mapping in table.of_database(database) if self.may_read(mapping.bucket)]
+            fitting = [m for m in known if (m.retention_policy == policy if policy else m.default)]
+            if fitting:
+                # Stored mappings come first, so a stored default wins over the virtual one.
+                return fitting[0].bucket
+            if known:
+                refusal = (
+                    f"retention policy not found: {policy}"
+                    if policy
+                    else f"default retention policy not set for: {database}"
+                )
+        raise Invalid(refusal)
