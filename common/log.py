@@ -49,5 +49,5 @@ def configure(service: str, instance: str, level: str = "info", format: str = "j
 
 
 def get_logger(name: str) -> Any:
-    """A logger whose lines carry ``logger=name``."""
-    return structlog.get_logger(logger=name)
+    """A logger whose lines carry ``part=name``."""
+    return structlog.get_logger(part=name)

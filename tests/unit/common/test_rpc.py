@@ -1,0 +1,207 @@
+"""Internal calls over real HTTP: what is refused, and what comes back (S13, S14, B20)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import msgpack
+import pytest
+
+from common import wire
+from common.errors import Conflict, InternalError, Unavailable
+from common.rpc import Call, Reply, RpcClient, now_ms
+from common.web import Server, internal_app
+
+KEYS = wire.Keys(b"k" * 32, (b"k" * 32,))
+PART = secrets.token_bytes(300_000)
+
+
+class Fixture:
+    """A service ``storage`` with three methods, and how often each ran to its end."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        app = internal_app(
+            "storage",
+            KEYS,
+            {"append": self.append, "plan": self.plan, "schema": self.schema},
+            lambda: {"status": "ready"},
+        )
+        self.server = Server(app, "127.0.0.1", 0)
+        self.client = RpcClient(KEYS, "ingest")
+        self.url = ""
+
+    async def append(self, call: Call) -> Reply:
+        parts = await call.parts(max_bytes=10 << 20)
+        self.done += 1
+        return Reply({"head": call.head, "count": len(parts)}, parts)
+
+    async def plan(self, call: Call) -> Reply:
+        await call.finish()
+        raise Conflict("taken", details={"condition": 3})
+
+    async def schema(self, call: Call) -> Reply:
+        await call.finish()
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"one"
+            raise RuntimeError("in mid-stream")
+
+        return Reply({}, parts())
+
+    async def raw(self, body: bytes, header: str | None, head_size: int | None, method: str = "storage.append") -> int:
+        headers = {"Content-Type": wire.CONTENT_TYPE}
+        if header is not None:
+            headers[wire.CALL_HEADER] = header
+        if head_size is not None:
+            headers[wire.HEAD_HEADER] = str(head_size)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.url}/rpc/{method}", data=body, headers=headers) as answer,
+        ):
+            return answer.status
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Fixture]:
+    fixture = Fixture()
+    fixture.url = await fixture.server.start()
+    await fixture.client.open()
+    yield fixture
+    await fixture.client.close()
+    await fixture.server.stop()
+
+
+def signed_body(
+    head: bytes,
+    parts: list[bytes],
+    method: str = "storage.append",
+    audience: str = "storage",
+    expires_in_ms: int = 20_000,
+) -> tuple[bytes, str]:
+    nonce = secrets.token_bytes(wire.NONCE_BYTES)
+    body = b"".join(wire.encode_call(KEYS, nonce, head, parts))
+    return body, wire.sign_call(KEYS, method, audience, "ingest", now_ms() + expires_in_ms, nonce, head)
+
+
+HEAD = wire.encode_head({"n": 1})
+
+
+async def test_head_and_parts_go_and_come_whole(service: Fixture) -> None:
+    answer = await service.client.call(service.url, "storage.append", {"n": 1}, [b"", b"x", PART])
+    assert answer.head == {"head": {"n": 1}, "count": 3}
+    assert answer.parts == [b"", b"x", PART]
+
+
+async def test_parts_may_be_streamed(service: Fixture) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield PART
+
+    async with service.client.stream(service.url, "storage.append", {}, pieces()) as answer:
+        assert [part async for part in answer.parts()] == [PART] * 5
+
+
+async def test_a_method_may_be_called_by_those_of_the_table_alone(service: Fixture) -> None:
+    with pytest.raises(Unavailable, match="refused with 401"):  # plan is for query
+        await service.client.call(service.url, "storage.plan", {})
+
+
+async def test_an_error_is_raised_again_as_the_same_class_with_its_details(service: Fixture) -> None:
+    client = RpcClient(KEYS, "query")
+    await client.open()
+    with pytest.raises(Conflict) as caught:
+        await client.call(service.url, "storage.plan", {})
+    await client.close()
+    assert caught.value.details["condition"] == 3
+
+
+async def test_an_answer_that_breaks_off_is_an_error_never_a_short_answer(service: Fixture) -> None:
+    with pytest.raises(Unavailable):
+        await service.client.call(service.url, "storage.schema", {})
+
+
+async def test_nobody_there_is_unavailable(service: Fixture) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(Unavailable):
+            await service.client.call(f"http://127.0.0.1:{nobody.getsockname()[1]}", "storage.append", {})
+
+
+async def test_a_source_that_fails_raises_its_own_error(service: Fixture) -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield PART
+        raise InternalError("the client went away")
+
+    with pytest.raises(InternalError, match="the client went away"):
+        async with service.client.stream(service.url, "storage.append", {}, failing()):
+            pass
+    assert service.done == 0
+
+
+async def test_calls_that_are_not_what_was_signed_are_refused_with_401(service: Fixture) -> None:
+    good, header = signed_body(HEAD, [b"abc"])
+    refused = {
+        "unsigned": (good, None, len(HEAD), "storage.append"),
+        "no head": (good, header, None, "storage.append"),
+        "expired": (*signed_body(HEAD, [b"abc"], expires_in_ms=-1), len(HEAD), "storage.append"),
+        "other method": (good, header, len(HEAD), "storage.schema"),
+        "other audience": (*signed_body(HEAD, [b"abc"], audience="auth"), len(HEAD), "storage.append"),
+        "other head": (good.replace(b"\x01", b"\x02", 1), header, len(HEAD), "storage.append"),
+        "truncated head": (good[:3], header, len(HEAD), "storage.append"),
+    }
+    for name, (body, claim, size, method) in refused.items():
+        assert await service.raw(body, claim, size, method) == 401, name
+    assert service.done == 0
+    # The call itself was good all the time; sent again, it is a replay.
+    assert await service.raw(good, header, len(HEAD)) == 200
+    assert await service.raw(good, header, len(HEAD)) == 401
+    assert service.done == 1
+
+
+async def test_altered_or_cut_parts_are_refused_before_anything_is_done(service: Fixture) -> None:
+    body, header = signed_body(HEAD, [b"abc"])
+    assert await service.raw(body.replace(b"abc", b"abd"), header, len(HEAD)) != 200
+    body, header = signed_body(HEAD, [b"abc"])
+    assert await service.raw(body[:-5], header, len(HEAD)) != 200
+    body, header = signed_body(HEAD, [b"abc"])
+    assert await service.raw(body + b"x", header, len(HEAD)) != 200
+    assert service.done == 0
+
+
+@pytest.mark.parametrize("bomb", [b"\x91" * 50_000, b"\xdd\xff\xff\xff\xff", msgpack.packb({1: 2}), b"\xc1"])
+async def test_junk_in_a_signed_head_is_400(service: Fixture, bomb: bytes) -> None:
+    body, header = signed_body(bomb, [])
+    assert await service.raw(body, header, len(bomb)) == 400
+
+
+async def test_every_service_shows_its_state(service: Fixture) -> None:
+    async with aiohttp.ClientSession() as session:
+        for path, words in (("/health", "pass"), ("/ready", "ready"), ("/metrics", "tidegate_event_loop_lag_seconds")):
+            async with session.get(service.url + path) as answer:
+                assert answer.status == 200
+                assert words in await answer.text()
+
+
+async def test_a_slow_head_is_given_up(service: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The wait for a head is bounded; here it is made short.
+    real = asyncio.wait_for
+    monkeypatch.setattr("common.rpc.asyncio.wait_for", lambda what, _timeout: real(what, 0.05))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
+    _, header = signed_body(HEAD, [])
+    request = f"POST /rpc/storage.append HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{wire.CALL_HEADER}: {header}\r\n"
+    writer.write(f"{request}{wire.HEAD_HEADER}: {len(HEAD)}\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+    writer.close()
+
+
+def test_a_handler_that_no_table_lists_is_a_mistake_at_start() -> None:
+    async def handler(_call: Call) -> Reply:
+        return Reply()
+
+    with pytest.raises(ValueError, match="storage"):
+        internal_app("storage", KEYS, {"nonsense": handler}, dict)
