@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def column_values(column: Column) -> list[Any]:
     """The values of a column; None = no value."""
     if isinstance(column.values, StringArray):
         text, offsets = column.values.data.tobytes(), column.values.offsets.tolist()
-        values: list[Any] = [text[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+        values: list[Any] = [text[a:b] for a, b in pairwise(offsets)]
     else:
         values = column.values.tolist()
     if column.valid is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from zlib import crc32
 
 import msgpack
 import numpy as np
@@ -151,8 +152,7 @@ def test_each_flipped_bit_is_found(level):
 
 def resealed(meta, index, chunk):
     entries = list(meta["chunks"])
-    _, checksummed = encode_block, __import__("zlib").crc32(chunk)
-    entries[index] = [len(chunk), checksummed, *entries[index][2:]]
+    entries[index] = [len(chunk), crc32(chunk), *entries[index][2:]]
     return {**meta, "chunks": entries}
 
 
