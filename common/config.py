@@ -51,15 +51,28 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
-    data: Path = Field(Path("data"), description="Data folder: SQLite files and keys.")
+    data: Path = Field(
+        Path("data"), description="Data folder: SQLite files, and the keys unless TIDEGATE_KEYS names a place."
+    )
+    keys: str = Field("", description="Folder of the key files; empty = the data folder.")
     internal_host: str = Field("127.0.0.1", description="Address on which the internal services listen.")
-    advertise_host: str = Field("", description="Host name under which other services reach this one; empty = the listening address.")  # noqa: E501
+    advertise_host: str = Field(
+        "",
+        description="Host name under which other services reach this one; empty = the listening address, "
+        "or this machine's own where that is 0.0.0.0.",
+    )
     storage_url: str = Field("http://127.0.0.1:8091", description="Where storage listens.")
     auth_url: str = Field("http://127.0.0.1:8092", description="Where auth listens.")
-    internal_key: str = Field("", description="Key that signs internal calls, at least 32 bytes; a second one after a comma is accepted too (rotation). Empty = internal.key in the data folder, made at first start.")  # noqa: E501
+    internal_key: str = Field(
+        "",
+        description="Key that signs internal calls, at least 32 bytes; a second one after a comma is accepted too "
+        "(rotation). Empty = internal.key in the folder of the keys, made at first start.",
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_format: str = Field("json", description="json or console.")
-    memory_bytes: int = Field(0, description="Byte budget of each service for bodies and caches; 0 = min(25 % of the memory, 1 GiB).")  # noqa: E501
+    memory_bytes: int = Field(
+        0, description="Byte budget of each service for bodies and caches; 0 = min(25 % of the memory, 1 GiB)."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -71,6 +84,11 @@ class ServiceSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _FileTwins(settings_cls)
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where the key files are."""
+        return Path(self.keys) if self.keys else self.data
 
     @property
     def budget_bytes(self) -> int:
@@ -86,7 +104,7 @@ def load_keys(settings: ServiceSettings) -> Keys:
     if settings.internal_key:
         keys = tuple(key.strip().encode() for key in settings.internal_key.split(",") if key.strip())
     else:
-        keys = (load_or_make_key(settings.data / "internal.key"),)
+        keys = (load_or_make_key(settings.keys_folder / "internal.key"),)
     if not keys or any(len(key) < 32 for key in keys):
         raise ValueError("TIDEGATE_INTERNAL_KEY must hold keys of at least 32 bytes")
     return Keys(keys[0], keys)

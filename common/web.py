@@ -182,12 +182,21 @@ class Server:
         listener.listen(1024)
         await make_site(self._runner, listener).start()
         port = listener.getsockname()[1]
-        host = self._advertise_host or ("127.0.0.1" if self._host in ("", "0.0.0.0", "::") else self._host)  # noqa: S104
+        everywhere = self._host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        host = self._advertise_host or (own_address() if everywhere else self._host)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         return self.url
 
     async def stop(self) -> None:
         await self._runner.cleanup()
+
+
+def own_address() -> str:
+    """An address of this machine that its neighbours reach: in a container the one of its network."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return "127.0.0.1"
 
 
 async def run_until_stopped(server: Server, name: str) -> None:
