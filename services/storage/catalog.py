@@ -1,0 +1,188 @@
+"""Interface of the catalog: records, commits, dictionaries and segment metadata, changed in transactions.
+
+Knows no SQL and no HTTP. ``sqlite/`` implements it; another engine may. Rows are as they are stored: names as bytes
+(see ``to_key``), bodies and metas packed. Source: design, decisions 4, 5, 13 and 14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from services.storage.segment_store import SegmentStore
+
+T = TypeVar("T")
+
+
+def to_key(name: str) -> bytes:
+    """A name as it is stored and ordered."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def from_key(key: bytes) -> str:
+    """Inverse of ``to_key``."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+class StoredRecord(NamedTuple):
+    """A record: something of identity or tenancy."""
+
+    kind: str
+    id: str
+    version: int
+    body: bytes
+
+
+class MeasurementRow(NamedTuple):
+    """A living measurement."""
+
+    id: int
+    bucket_id: str
+    name: str
+
+
+class SegmentRow(NamedTuple):
+    """Metadata of a compacted segment; ``meta`` None = it is damaged."""
+
+    id: int
+    measurement: int
+    level: int
+    order: int
+    size: int
+    meta: bytes | None
+
+
+class BlockRow(NamedTuple):
+    """Directory entry of one block of a level-0 commit."""
+
+    measurement: int
+    offset: int
+    size: int
+    meta: bytes
+
+
+class CommitRow(NamedTuple):
+    """A level-0 commit: its number, the bytes of its data and its directory; None = the directory is damaged."""
+
+    number: int
+    size: int
+    blocks: list[BlockRow] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a start reads: metadata only.
+
+    Attributes:
+        series_ids: (measurement, first sequence number, count, ids of 16 bytes each), in that order.
+        replaced: segment → Unix ms at which it was replaced.
+    """
+
+    number: int
+    hash_key: bytes
+    buckets: list[str]
+    measurements: list[MeasurementRow]
+    fields: list[tuple[int, int, str, int]]
+    series_ids: list[tuple[int, int, int, bytes]]
+    commits: list[CommitRow]
+    segments: list[SegmentRow]
+    replaced: dict[int, int]
+    quarantined: dict[int, str]
+    dropped: list[int]
+
+
+class Transaction(Protocol):
+    """Changes within one transaction. All of them happen, or none; reads see the changes before them."""
+
+    def next_number(self) -> int:
+        """The next number of the one sequence."""
+
+    def find_results(self, ids: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        """Remembered (packed) results of those writes that are known."""
+
+    def add_results(self, results: Iterable[tuple[bytes, bytes | None]]) -> None: ...
+
+    def forget_results(self, before: bytes, limit: int) -> int:
+        """Forget up to *limit* results whose id sorts under *before*; returns how many."""
+
+    def add_measurement(self, bucket_id: str, name: str) -> int:
+        """Make a measurement; returns its id, which is never used again."""
+
+    def drop_measurements(self, measurements: Sequence[int]) -> None:
+        """Mark as dropped; their contents are deleted later, in slices."""
+
+    def delete_dropped(self, measurement: int, limit: int) -> bool:
+        """Delete up to *limit* dictionary pieces of a dropped measurement, then its fields and itself; returns
+        whether that was all."""
+
+    def add_fields(self, fields: Iterable[tuple[int, int, str, int]]) -> None:
+        """(measurement, shard start, field, type)"""
+
+    def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None: ...
+
+    def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
+        """(first, count, piece) of the pieces that hold series of sequence numbers first … last, in order."""
+
+    def add_commit(self, number: int, blocks: Sequence[BlockRow], data: bytes) -> None: ...
+
+    def add_segment(self, row: SegmentRow, chunks: Sequence[bytes]) -> None: ...
+
+    def mark_replaced(self, segments: Iterable[int], at_ms: int) -> None: ...
+
+    def quarantine(self, segment: int, at_ms: int, reason: str) -> None: ...
+
+    def delete_commits(self, numbers: Sequence[int], segments: Sequence[int]) -> None:
+        """Delete whole commits, and what is noted about their segments."""
+
+    def delete_segments(self, segments: Sequence[int]) -> None:
+        """Delete compacted segments with their chunks."""
+
+    def find_record(self, kind: str, id: str) -> StoredRecord | None: ...
+
+    def find_by_unique(self, key: str) -> tuple[str, str] | None:
+        """(kind, id) of the record that holds a unique key."""
+
+    def has_kind(self, kind: str) -> bool: ...
+
+    def put_record(self, record: StoredRecord, unique: Sequence[str], indexes: Sequence[tuple[str, Any]]) -> None: ...
+
+    def delete_record(self, kind: str, id: str) -> None: ...
+
+
+class Catalog(Protocol):
+    """The database. One transaction at a time; reads run beside it and see whole transactions."""
+
+    @property
+    def segments(self) -> SegmentStore:
+        """Where the chunks are."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def load(self) -> Loaded: ...
+
+    async def transact(self, change: Callable[[Transaction], T]) -> T:
+        """Run *change*, off the event loop, in a transaction, and return when it is on disk.
+
+        Raises:
+            Unavailable: the disk is full or read-only; nothing was written.
+        """
+
+    async def read_records(self, reads: Sequence[Sequence[Any]]) -> tuple[int, list[list[StoredRecord]]]:
+        """Answers to reads (docs/rpc.md, "storage.read_records"), all as of the number returned."""
+
+    async def find_results(self, ids: Sequence[bytes]) -> dict[bytes, bytes | None]: ...
+
+    async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
+        """As ``Transaction.read_dictionary``, outside of a transaction."""
+
+    async def checkpoint(self, *, at_bytes: int) -> None:
+        """Write the log back into the main file when it holds at least *at_bytes*."""
+
+    async def give_back_space(self, max_pages: int) -> int:
+        """Return up to *max_pages* free pages to the file system; returns how many are left."""
+
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log file."""

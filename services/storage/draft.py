@@ -1,0 +1,131 @@
+"""What one transaction will have changed: seen by the jobs after it in the same group, published when it is on disk.
+
+Jobs run in the database's thread and change a draft only; when the transaction fails the draft is thrown away, and
+the state never knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from common.model import FieldType
+from services.storage.blocks import Segment
+from services.storage.feed import Event
+from services.storage.series import SeriesSet
+from services.storage.state import Measurement, State
+
+
+class Draft:
+    """Changes over *state*, which does not change meanwhile.
+
+    Attributes:
+        number: the number of the last change in it.
+        write_ids: results of the writes in it.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.number = state.number
+        self.write_ids: dict[bytes, bytes | None] = {}
+        self._effects: list[Callable[[State], None]] = []
+        self._events: list[Event] = []
+        self._living: dict[str, bool] = {}
+        self._dropped: set[int] = set()
+        self._made: dict[tuple[str, str], Measurement] = {}
+        self._fields: dict[tuple[int, int], dict[str, FieldType]] = {}
+        self._series: dict[int, SeriesSet] = {}
+        self._retired: set[int] = set()
+
+    def publish(self, state: State) -> list[Event]:
+        """Make the changes in *state*, in the order in which they were made here; returns the events to tell."""
+        for effect in self._effects:
+            effect(state)
+        state.number = self.number
+        return self._events
+
+    # ---- seeing
+
+    def is_living(self, bucket_id: str) -> bool:
+        """Whether there is such a bucket."""
+        return self._living.get(bucket_id, bucket_id in self._state.buckets)
+
+    def find(self, bucket_id: str, name: str) -> Measurement | None:
+        """The measurement; ask ``type_of`` and ``series`` for what it has."""
+        made = self._made.get((bucket_id, name))
+        if made is not None:
+            return made
+        stored = self._state.find(bucket_id, name)
+        return None if stored is None or stored.id in self._dropped else stored
+
+    def measurements(self, bucket_id: str) -> list[Measurement]:
+        """All measurements of a bucket."""
+        contents = self._state.contents.get(bucket_id)
+        stored = [] if contents is None else [m for m in contents.measurements.values() if m.id not in self._dropped]
+        return stored + [m for m in self._made.values() if m.bucket_id == bucket_id]
+
+    def type_of(self, measurement: Measurement, shard_start_ns: int, field: str) -> FieldType | None:
+        """The type that a field has in a shard; None = it is new there."""
+        added = self._fields.get((measurement.id, shard_start_ns))
+        if added is not None and field in added:
+            return added[field]
+        stored = measurement.fields.get(shard_start_ns)
+        return None if stored is None else stored.get(field)
+
+    def series(self, measurement: Measurement) -> SeriesSet:
+        return self._series.get(measurement.id, measurement.series)
+
+    def series_count(self, bucket_id: str) -> int:
+        return sum(self.series(measurement).count for measurement in self.measurements(bucket_id))
+
+    def find_segment(self, segment: int) -> Segment | None:
+        """A segment that is planned with."""
+        found = None if segment in self._retired else self._state.find_living(segment)
+        return None if found is None or found.measurement in self._dropped else found
+
+    # ---- changing
+
+    def tell(self, event: Event) -> None:
+        self._events.append(event)
+
+    def set_living(self, bucket_id: str, living: bool) -> None:
+        self._living[bucket_id] = living
+        self._effects.append(lambda state: (state.buckets.add if living else state.buckets.discard)(bucket_id))
+
+    def add_measurement(self, measurement: Measurement) -> None:
+        self._made[measurement.bucket_id, measurement.name] = measurement
+        self._effects.append(lambda state: state.add_measurement(measurement))
+
+    def drop_measurement(self, measurement: Measurement) -> None:
+        self._dropped.add(measurement.id)
+        self._made.pop((measurement.bucket_id, measurement.name), None)
+        self._effects.append(lambda state: state.drop_measurement(measurement))
+
+    def add_fields(self, measurement: Measurement, shard_start_ns: int, fields: dict[str, FieldType]) -> None:
+        number = self.number
+        self._fields.setdefault((measurement.id, shard_start_ns), {}).update(fields)
+        self._effects.append(lambda state: state.add_fields(measurement, shard_start_ns, fields, number))
+
+    def set_series(self, measurement: Measurement, series: SeriesSet) -> None:
+        number = self.number
+        self._series[measurement.id] = series
+        self._effects.append(lambda state: state.set_series(measurement, series, number))
+
+    def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
+        self._effects.append(lambda state: state.add_commit(number, size, segments))
+
+    def add_segment(self, segment: Segment) -> None:
+        number = self.number
+        self._effects.append(lambda state: state.add_segment(segment, number))
+
+    def retire(self, segments: Sequence[int], at_ms: int) -> None:
+        number = self.number
+        self._retired.update(segments)
+        self._effects.append(lambda state: state.retire(segments, at_ms, number))
+
+    def quarantine(self, segment: int, reason: str) -> None:
+        number = self.number
+        self._effects.append(lambda state: state.quarantine(segment, reason, number))
+
+    def then(self, effect: Callable[[State], None]) -> None:
+        """Any other change of the state."""
+        self._effects.append(effect)

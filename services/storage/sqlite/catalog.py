@@ -1,0 +1,220 @@
+"""``catalog.Catalog`` on one SQLite file: opening, transactions, checkpoints. The statements are in the modules beside.
+
+A transaction ends in one of three ways: on disk; not written, to be tried again by the client (disk full or
+read-only); or the process ends, because after a failed write or sync nobody can tell what is on disk, and a second
+try may lie.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from common.errors import InfluxError, InternalError, Unavailable
+from common.log import get_logger
+from services.storage.catalog import Loaded, StoredRecord, Transaction
+from services.storage.segment_store import SegmentStore
+from services.storage.sqlite import connection as connections
+from services.storage.sqlite import reads
+from services.storage.sqlite.connection import Connection, ReaderPool
+from services.storage.sqlite.failures import Failure, failure_of
+from services.storage.sqlite.migrate import WrongDatabase, migrate
+from services.storage.sqlite.segment_store import SqliteSegmentStore
+from services.storage.sqlite.transaction import SqliteTransaction
+
+T = TypeVar("T")
+log = get_logger("storage.sqlite")
+FILE_NAME = "tidegate.db"
+EXIT_FATAL = 74  # EX_IOERR
+
+
+def end_process(reason: str) -> NoReturn:
+    """End this process at once: no clean-up may touch the file, the next start recovers from the log."""
+    log.critical("storage ends: the disk failed under a write, and what was written is not known", reason=reason)
+    os._exit(EXIT_FATAL)
+
+
+class SqliteCatalog:
+    """One database file in *folder*.
+
+    Args:
+        on_commit: told the seconds that each COMMIT took.
+        on_fatal: ends the process; given by tests.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        page_bytes: int = 16384,
+        durable: bool = True,
+        readers: int = 3,
+        reserve_bytes: int = 0,
+        on_commit: Callable[[float], None] = lambda seconds: None,
+        on_fatal: Callable[[str], NoReturn] = end_process,
+    ) -> None:
+        self.path = folder / FILE_NAME
+        self._log_path = folder / f"{FILE_NAME}-wal"
+        self._page_bytes = page_bytes
+        self._synchronous = "FULL" if durable else "NORMAL"
+        self._reserve_bytes = reserve_bytes
+        self._on_commit = on_commit
+        self._on_fatal = on_fatal
+        self._readers = ReaderPool(self.path, readers)
+        self._store = SqliteSegmentStore(self._readers)
+        self._writer: Connection | None = None
+
+    @property
+    def segments(self) -> SegmentStore:
+        return self._store
+
+    @property
+    def writer(self) -> Connection:
+        if self._writer is None:
+            raise RuntimeError("the catalog is not open")
+        return self._writer
+
+    # ---- opening and closing
+
+    async def open(self) -> None:
+        """Open or make the file. Raises WrongDatabase, OSError or sqlite3.Error when it can't be used."""
+        connection = await connections.writer(self.path, self._page_bytes, self._synchronous)
+        assert isinstance(connection, Connection)
+        self._writer = connection
+        await connection.run(_prepare)
+        await self._readers.open()
+        if not connections.is_fixed_version():
+            log.warning(
+                "this SQLite has the WAL-reset race; storage avoids it by writing and checkpointing on one connection",
+                version=sqlite3.sqlite_version,
+                fixed_in=".".join(map(str, connections.FIXED_VERSION)),
+            )
+
+    async def close(self) -> None:
+        """Write the log back and close. Nothing may be under way."""
+        await self._readers.close()
+        if self._writer is not None:
+            await self._writer.run(_checkpoint_all)
+            await self._writer.close()
+            self._writer = None
+
+    async def load(self) -> Loaded:
+        return await self._readers.run(reads.load)
+
+    # ---- writing
+
+    async def transact(self, change: Callable[[Transaction], T]) -> T:
+        return await self.writer.run(lambda connection: self._transact(connection, change))
+
+    def _transact(self, connection: sqlite3.Connection, change: Callable[[Transaction], T]) -> T:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            transaction = SqliteTransaction(connection)
+            result = change(transaction)
+            if transaction.finish():
+                began = time.perf_counter()
+                connection.execute("COMMIT")
+                self._on_commit(time.perf_counter() - began)
+            else:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._undo(connection)
+            raise self._error_of(error) from error
+        except BaseException:
+            self._undo(connection)
+            raise
+        return result
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:  # SQLite itself undoes on some errors
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._on_fatal(f"cannot undo a transaction: {error}")
+
+    def _error_of(self, error: sqlite3.Error) -> InfluxError:
+        failure = failure_of(error)
+        if failure is Failure.FATAL:
+            self._on_fatal(f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
+        if failure is Failure.FULL:
+            return Unavailable("cannot store: the disk is full", retry_after_s=5)
+        if failure is Failure.READ_ONLY:
+            return Unavailable("cannot store: the disk is read-only", retry_after_s=5)
+        log.error("a transaction failed", exc_info=error)
+        return InternalError("cannot store: the database refuses")
+
+    async def checkpoint(self, *, at_bytes: int) -> None:
+        if self.log_bytes() >= at_bytes:
+            await self.writer.run(self._checkpoint)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if failure_of(error) is Failure.FATAL:
+                self._on_fatal(f"checkpoint: {error}")
+            log.warning("cannot write the log back", reason=str(error))
+
+    async def give_back_space(self, max_pages: int) -> int:
+        return await self.writer.run(lambda connection: self._give_back_space(connection, max_pages))
+
+    def _give_back_space(self, connection: sqlite3.Connection, max_pages: int) -> int:
+        try:
+            # Each row is one page given back; the statement must be run to its end.
+            connection.execute(f"PRAGMA incremental_vacuum({int(max_pages)})").fetchall()
+        except sqlite3.Error as error:
+            raise self._error_of(error) from error
+        (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+        return int(left)
+
+    async def free_bytes(self) -> int:
+        """Bytes that can still be stored: free space of the disk, less the reserve, and free pages of the file."""
+
+        def count(connection: sqlite3.Connection) -> int:
+            disk = os.statvfs(self.path)
+            reserve = min(self._reserve_bytes, disk.f_blocks * disk.f_frsize // 16)
+            (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+            return disk.f_bavail * disk.f_frsize - reserve + int(pages) * int(page_bytes)
+
+        return await self.writer.run(count)
+
+    # ---- reading
+
+    async def read_records(self, asked: Sequence[Sequence[Any]]) -> tuple[int, list[list[StoredRecord]]]:
+        for read in asked:
+            reads.check_read(read)
+        return await self._readers.run(lambda connection: reads.read_records(connection, asked))
+
+    async def find_results(self, ids: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        return await self._readers.run(lambda connection: reads.find_results(connection, ids))
+
+    async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
+        return await self._readers.run(lambda connection: reads.read_dictionary(connection, measurement, first, last))
+
+    def log_bytes(self) -> int:
+        try:
+            return self._log_path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        raise WrongDatabase(f"the database can't be put into WAL mode (it is in {mode} mode)")
+    migrate(connection)
+    connection.execute("INSERT OR IGNORE INTO facts VALUES ('hash_key', ?)", (secrets.token_bytes(16),))
+
+
+def _checkpoint_all(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        # Nothing is lost: the next start reads the log.
+        log.warning("cannot write the log back at the end", reason=str(error))

@@ -1,0 +1,36 @@
+"""What an SQLite error means for the service: full, read-only, broken, or fatal · pure."""
+
+from __future__ import annotations
+
+import sqlite3
+from enum import Enum
+
+
+class Failure(Enum):
+    """Kinds of trouble below the catalog."""
+
+    FULL = "full"  # nothing was written; passes when there is space again
+    READ_ONLY = "read-only"  # nothing was written; passes when the file system is writable again
+    DAMAGED = "damaged"  # what was read is not what was written
+    FATAL = "fatal"  # what is on disk is not known: only a new start, which recovers from the log, can tell
+    OTHER = "other"
+
+
+# The -shm file can't grow: SQLite reports a full disk as an I/O error here.
+_FULL_IOERRS = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP})
+_READ_IOERRS = frozenset({sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ})
+
+
+def failure_of(error: sqlite3.Error) -> Failure:
+    """The kind of *error*."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    primary = code & 0xFF
+    if primary == sqlite3.SQLITE_FULL or code in _FULL_IOERRS:
+        return Failure.FULL
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return Failure.READ_ONLY
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code in _READ_IOERRS:
+        return Failure.DAMAGED
+    if primary == sqlite3.SQLITE_IOERR:
+        return Failure.FATAL
+    return Failure.OTHER

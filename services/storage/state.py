@@ -1,0 +1,182 @@
+"""What storage holds in memory of what is on disk: measurements, field types, series, segments · pure.
+
+All questions but those for column bytes, tag keys and records are answered from here. The state changes on the event
+loop alone and only after a transaction is on disk (``Draft.publish``), so whoever reads it there sees what was
+acknowledged, no less. The one writer (``commits.py``) reads it in the database's thread while nothing changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from common.model import FieldType
+from services.storage.blocks import Segment
+from services.storage.segment_store import commit_of
+from services.storage.series import SeriesSet
+
+# shard start → field → type
+FieldTypes = dict[int, dict[str, FieldType]]
+
+
+@dataclass(slots=True)
+class Measurement:
+    """A measurement of a bucket.
+
+    Attributes:
+        id: also the generation of its dictionary: one that is dropped and made again has another.
+        version: number of the last change of its segments or series.
+    """
+
+    id: int
+    bucket_id: str
+    name: str
+    version: int
+    fields: FieldTypes = field(default_factory=dict)
+    series: SeriesSet = field(default_factory=SeriesSet)
+    segments: dict[int, Segment] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class BucketContents:
+    """The measurements of a bucket, by name.
+
+    Attributes:
+        version: number of the last change of what ``storage.measurements`` answers.
+    """
+
+    version: int
+    measurements: dict[str, Measurement] = field(default_factory=dict)
+
+    @property
+    def series_count(self) -> int:
+        return sum(measurement.series.count for measurement in self.measurements.values())
+
+
+@dataclass(slots=True)
+class LevelZero:
+    """A commit's row: how many of its blocks are still planned with, and what it holds."""
+
+    size: int
+    living: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A segment that is no longer planned with but may still be read."""
+
+    segment: Segment
+    at_ms: int
+
+
+class State:
+    """The whole."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.buckets: set[str] = set()
+        self.contents: dict[str, BucketContents] = {}
+        self.by_id: dict[int, Measurement] = {}
+        self.commits: dict[int, LevelZero] = {}
+        self._living: dict[int, Segment] = {}
+        self.retired: dict[int, Retired] = {}
+        self.quarantined: dict[int, str] = {}
+        # Dropped measurements whose contents are still on disk, with the compacted segments among them.
+        self.dropped: dict[int, list[int]] = {}
+        self.level0_blocks = 0
+        self.level0_bytes = 0
+
+    # ---- finding
+
+    def find(self, bucket_id: str, name: str) -> Measurement | None:
+        contents = self.contents.get(bucket_id)
+        return None if contents is None else contents.measurements.get(name)
+
+    def find_living(self, segment: int) -> Segment | None:
+        """A segment that is planned with."""
+        return self._living.get(segment)
+
+    def find_segment(self, segment: int) -> Segment | None:
+        """A segment that may be read, be it planned with or retired."""
+        retired = self.retired.get(segment)
+        return retired.segment if retired is not None else self._living.get(segment)
+
+    def segments(self) -> Iterable[Segment]:
+        """All segments that are planned with."""
+        return self._living.values()
+
+    # ---- changing; on the loop, after the transaction
+
+    def add_measurement(self, measurement: Measurement) -> None:
+        contents = self.contents.setdefault(measurement.bucket_id, BucketContents(measurement.version))
+        contents.measurements[measurement.name] = measurement
+        contents.version = measurement.version
+        self.by_id[measurement.id] = measurement
+
+    def add_fields(
+        self, measurement: Measurement, shard_start_ns: int, fields: dict[str, FieldType], number: int
+    ) -> None:
+        measurement.fields.setdefault(shard_start_ns, {}).update(fields)
+        self.contents[measurement.bucket_id].version = number
+
+    def set_series(self, measurement: Measurement, series: SeriesSet, number: int) -> None:
+        measurement.series = series
+        measurement.version = number
+        self.contents[measurement.bucket_id].version = number
+
+    def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
+        self.commits[number] = LevelZero(size, 0, len(segments))
+        for segment in segments:
+            self.add_segment(segment, number)
+
+    def add_segment(self, segment: Segment, number: int) -> None:
+        measurement = self.by_id[segment.measurement]
+        measurement.segments[segment.id] = segment
+        measurement.version = number
+        self._living[segment.id] = segment
+        if segment.level == 0:
+            self.commits[commit_of(segment.id)].living += 1
+            self.level0_blocks += 1
+            self.level0_bytes += segment.size
+
+    def retire(self, segments: Iterable[int], at_ms: int, number: int) -> None:
+        """Plan with these no longer; they stay readable until they are deleted."""
+        for id in segments:
+            segment = self._take(id)
+            if segment is not None:
+                measurement = self.by_id[segment.measurement]
+                del measurement.segments[id]
+                measurement.version = number
+                self.retired[id] = Retired(segment, at_ms)
+
+    def quarantine(self, id: int, reason: str, number: int) -> None:
+        """Never read it again, nor delete it."""
+        self.quarantined[id] = reason
+        self.retired.pop(id, None)
+        segment = self._take(id)
+        if segment is not None:
+            measurement = self.by_id[segment.measurement]
+            del measurement.segments[id]
+            measurement.version = number
+
+    def drop_measurement(self, measurement: Measurement) -> None:
+        """Forget it with its segments, at once; what is left to delete is noted in ``dropped``."""
+        contents = self.contents[measurement.bucket_id]
+        del contents.measurements[measurement.name]
+        if not contents.measurements:
+            del self.contents[measurement.bucket_id]
+        del self.by_id[measurement.id]
+        retired = [id for id, retired in self.retired.items() if retired.segment.measurement == measurement.id]
+        segments = [*measurement.segments.values(), *(self.retired.pop(id).segment for id in retired)]
+        for id in measurement.segments:
+            self._take(id)
+        self.dropped[measurement.id] = [segment.id for segment in segments if segment.level > 0]
+
+    def _take(self, id: int) -> Segment | None:
+        segment = self._living.pop(id, None)
+        if segment is not None and segment.level == 0:
+            self.commits[commit_of(id)].living -= 1
+            self.level0_blocks -= 1
+            self.level0_bytes -= segment.size
+        return segment
