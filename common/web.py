@@ -161,6 +161,9 @@ def registration(
     return keep
 
 
+MakeSite = Callable[[web.AppRunner, socket.socket], web.BaseSite]
+
+
 class Server:
     """One listening app: start, then stop in order. Signals end ``run_until_stopped``."""
 
@@ -172,7 +175,7 @@ class Server:
         self._host, self._port, self._advertise_host = host, port, advertise_host
         self.url: str | None = None
 
-    async def start(self, make_site: Callable[[web.AppRunner, socket.socket], web.BaseSite] = web.SockSite) -> str:
+    async def start(self, make_site: MakeSite = web.SockSite) -> str:
         """Listen; returns the URL under which the service is reached."""
         await self._runner.setup()
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
@@ -199,13 +202,13 @@ def own_address() -> str:
         return "127.0.0.1"
 
 
-async def run_until_stopped(server: Server, name: str) -> None:
+async def run_until_stopped(server: Server, name: str, make_site: MakeSite = web.SockSite) -> None:
     """Serve until SIGTERM or SIGINT, then stop in order: requests under way end, nothing is lost."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    url = await server.start()
+    url = await server.start(make_site)
     log.info("listening", name=name, url=url)
     await stop.wait()
     log.info("stopping", name=name)

@@ -1,0 +1,113 @@
+"""Credential → Identity: asks auth, remembers, and is told what changed (design, decision 11).
+
+Remembers allowances only; a refusal is auth's to confirm each time. The key of the memory is a keyed hash: no secret
+is kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.cache import ToldCache
+from common.errors import Unauthorized, Unavailable
+from common.identity import Identity
+from common.rpc import RpcClient
+from services.gateway.credentials import Credential
+
+MAX_ASKING = 64
+MAX_WAITING = 2000
+ASK_TIMEOUT_S = 10.0
+# Auth may be starting again: that long an answer is waited for before it is 503.
+ASK_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified identity, with its wire form made once."""
+
+    identity: Identity
+    wire: list[Any] = field(repr=False)
+
+    @property
+    def org(self) -> str:
+        """Whose turn this caller takes in a fair queue."""
+        return self.identity.org_id or self.identity.user_id
+
+
+class Identities:
+    """Verifies credentials.
+
+    Args:
+        clock_s: monotonic seconds, for the memory.
+        clock_ms: Unix ms, for the expiry of credentials.
+    """
+
+    def __init__(
+        self,
+        client: RpcClient,
+        auth_url: str,
+        max_entries: int,
+        clock_s: Callable[[], float] = time.monotonic,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._client = client
+        self._auth_url = auth_url
+        self._clock_ms = clock_ms
+        self._key = secrets.token_bytes(32)
+        self.cache: ToldCache[Caller] = ToldCache(max_entries, clock_s)
+        self._asking: dict[bytes, asyncio.Task[Caller]] = {}
+        self._slots = asyncio.Semaphore(MAX_ASKING)
+
+    def key_of(self, dialect: str, credential: Credential) -> bytes:
+        """Under what a credential is remembered."""
+        text = f"{dialect} {credential.scheme} {len(credential.user)} {credential.user}{credential.secret}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), key=self._key, digest_size=16).digest()
+
+    async def verify(self, dialect: str, credential: Credential | None, remote: str) -> Caller:
+        """Who that is. Raises Unauthorized, Forbidden, or Unavailable when auth can't be asked."""
+        if credential is None:
+            raise Unauthorized("unauthorized access")
+        key = self.key_of(dialect, credential)
+        caller = self.cache.find(key)
+        if caller is not None:
+            expires_ms = caller.identity.expires_ms
+            if expires_ms is None or self._clock_ms() < expires_ms:
+                return caller
+        asking = self._asking.get(key)
+        if asking is None:
+            if len(self._asking) >= MAX_WAITING:
+                raise Unavailable(f"more than {MAX_WAITING} credentials are being verified")
+            asking = self._asking[key] = asyncio.create_task(self._ask(key, dialect, credential, remote))
+            asking.add_done_callback(lambda task: self._forget(key, task))
+        # Shielded: others may wait for the same answer when this client goes away.
+        return await asyncio.shield(asking)
+
+    def _forget(self, key: bytes, task: asyncio.Task[Caller]) -> None:
+        del self._asking[key]
+        if not task.cancelled():
+            task.exception()  # whoever still waits is told; nobody may be left
+
+    async def _ask(self, key: bytes, dialect: str, credential: Credential, remote: str) -> Caller:
+        head = {
+            "dialect": dialect,
+            "scheme": credential.scheme,
+            "user": credential.user,
+            "secret": credential.secret,
+            "remote": remote,
+        }
+        async with self._slots:
+            answer = await self._client.call(
+                self._auth_url, "auth.verify", head, timeout_s=ASK_TIMEOUT_S, retry_for_s=ASK_RETRY_S
+            )
+        wire = answer.head["identity"]
+        caller = Caller(Identity.from_wire(wire), wire)
+        # Each use of a session prolongs it, so auth has to see each.
+        if credential.scheme != "session":
+            self.cache.put(key, caller, answer.head["tags"], answer.head["number"])
+        return caller
