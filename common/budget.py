@@ -31,6 +31,10 @@ class Budget:
         """Count *size* bytes out again."""
         self.used_bytes -= size
 
+    def claim(self) -> Claim:
+        """Bytes that are counted in bit by bit and counted out together."""
+        return Claim(self)
+
     @contextmanager
     def held(self, size: int) -> Iterator[None]:
         """Hold *size* bytes for the length of a with block."""
@@ -39,3 +43,25 @@ class Budget:
             yield
         finally:
             self.give(size)
+
+
+class Claim:
+    """What one request holds of a budget; a context manager that gives all of it back."""
+
+    __slots__ = ("_budget", "size")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Count *size* more bytes in. Raises Unavailable when that is over the limit."""
+        self._budget.take(size)
+        self.size += size
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.give(self.size)
+        self.size = 0

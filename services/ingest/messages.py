@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-# A text is remembered by storage with its write, so it has a bound. 64 KiB hold some hundred bad lines.
-MAX_TEXT_BYTES = 64 << 10
+# A text is remembered by storage with its write, and those of one call travel in one head: both have a bound. 64 Ki
+# characters hold some hundred bad lines.
+MAX_TEXT_CHARS = 64 << 10
+MAX_BATCH_CHARS = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def unable_to_parse(line: bytes, reason: str) -> str:
-    """What is said of one line. Bytes that are not UTF-8 show as U+FFFD."""
-    return f"unable to parse '{line.decode('utf-8', 'replace')}': {reason}"
-
-
-def join_parts(parts: Iterable[str], count: int, max_chars: int = MAX_TEXT_BYTES) -> str:
+def join_parts(parts: Iterable[str], count: int, max_chars: int = MAX_TEXT_CHARS) -> str:
     """The parts of a text, one a line, as many as fit; then the number of those left out of *count*."""
     kept: list[str] = []
     size = 0
@@ -43,22 +40,6 @@ def partial_write(reason: str, dropped: int, bucket_id: str | None = None) -> st
 
 def store_failure(text: str) -> str:
     return f"failure writing points to database: {text}"
-
-
-def type_conflict(field: str, measurement: str, new: str, existing: str) -> str:
-    return (
-        f'field type conflict: input field "{field}" on measurement "{measurement}" is type {new}, '
-        f"already exists as type {existing}"
-    )
-
-
-def too_long(field: str, measurement: str, size: int, limit: int) -> str:
-    return f'input field "{field}" on measurement "{measurement}" is too long, {size} > {limit}'
-
-
-def time_field(measurement: str, *, stripped: bool) -> str:
-    text = f'invalid field name: input field "time" on measurement "{measurement}" is invalid'
-    return f'{text}. Field "time" has been stripped from point.' if stripped else text
 
 
 def too_many_series(limit: int) -> str:

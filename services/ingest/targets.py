@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from common.cache import ToldCache
@@ -109,37 +110,44 @@ class Targets:
         for cache in (self._buckets, self._tables):
             cache.set_fed(fed)
 
-    async def find_v2(self, identity: Identity, params: Mapping[str, str]) -> Bucket:
-        """The bucket of a write to /api/v2/write. Raises NotFound, Invalid or Forbidden with InfluxDB's texts."""
-        org, org_id, name = params.get("org", ""), params.get("orgID", ""), params["bucket"]
-        key = (org, org_id, name)
-        bucket = self._buckets.find(key)
-        if bucket is None or not _may_write(identity, bucket):
-            bucket = await self._confirmer.ask(key, lambda: self._ask_bucket(org, org_id, name))
+    def find(self, identity: Identity, dialect: str, params: Mapping[str, str]) -> Bucket | None:
+        """The bucket of a write if what is kept allows it; None = ask."""
+        if dialect == "v2":
+            bucket = self._buckets.find(_bucket_key(params))
+        else:
+            table = self._tables.find(identity.org_id)
+            mapping = table.find(params["db"], params.get("rp", ""), identity) if table is not None else None
+            bucket = mapping.bucket if mapping is not None else None
+        return bucket if bucket is not None and _may_write(identity, bucket) else None
+
+    async def get(self, identity: Identity, dialect: str, params: Mapping[str, str]) -> Bucket:
+        """The bucket of a write, asked of auth. Raises NotFound, Invalid or Forbidden with InfluxDB's texts."""
+        if dialect == "v2":
+            return await self._get_v2(identity, params)
+        return await self._get_v1(identity, params)
+
+    async def _get_v2(self, identity: Identity, params: Mapping[str, str]) -> Bucket:
+        key = _bucket_key(params)
+        bucket = await self._confirmer.ask(key, lambda: self._ask_bucket(*key))
         if not identity.active:
             raise Forbidden("insufficient permissions for write: token is inactive")
         if not _may_write(identity, bucket):
             raise Forbidden("insufficient permissions for write")
         return bucket
 
-    async def find_v1(self, identity: Identity, params: Mapping[str, str]) -> Bucket:
-        """The bucket of a write to /write. Raises NotFound or Forbidden with InfluxDB's texts."""
+    async def _get_v1(self, identity: Identity, params: Mapping[str, str]) -> Bucket:
         org_id = identity.org_id
         if org_id is None:
             raise NotFound("no dbrp mapping found")
-        database, retention_policy = params["db"], params.get("rp", "")
-        table = self._tables.find(org_id)
-        if table is None:
-            table = await self._confirmer.ask((org_id, False), lambda: self._ask_mappings(org_id, confirm=False))
-        mapping = table.find(database, retention_policy, identity)
-        if mapping is None or not _may_write(identity, mapping.bucket):
-            table = await self._confirmer.ask((org_id, True), lambda: self._ask_mappings(org_id, confirm=True))
-            mapping = table.find(database, retention_policy, identity)
+        # What auth keeps will mostly do; only a refusal has to come from storage.
+        for confirm in (False, True):
+            table = await self._confirmer.ask((org_id, confirm), partial(self._ask_mappings, org_id, confirm=confirm))
+            mapping = table.find(params["db"], params.get("rp", ""), identity)
+            if mapping is not None and _may_write(identity, mapping.bucket):
+                return mapping.bucket
         if mapping is None:
             raise NotFound("no dbrp mapping found")
-        if not _may_write(identity, mapping.bucket):
-            raise Forbidden("insufficient permissions for write")
-        return mapping.bucket
+        raise Forbidden("insufficient permissions for write")
 
     def forget(self, bucket_id: str) -> None:
         """Storage says that this bucket is gone: what led to it is out of date."""
@@ -189,6 +197,10 @@ def check_params(dialect: str, params: Mapping[str, str]) -> int:
 V2_UNITS_NS = {"": 1, "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 # The one-letter words mean what 1.x means by them (InfluxDB 2.9 takes them for ns without a word).
 V1_UNITS_NS = {**V2_UNITS_NS, "n": 1, "u": 1_000, "µ": 1_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
+
+
+def _bucket_key(params: Mapping[str, str]) -> tuple[str, str, str]:
+    return params.get("org", ""), params.get("orgID", ""), params["bucket"]
 
 
 def _may_write(identity: Identity, bucket: Bucket) -> bool:

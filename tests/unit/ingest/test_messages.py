@@ -40,7 +40,7 @@ def test_a_text_keeps_as_many_parts_as_fit_and_counts_the_rest() -> None:
 
 
 def test_partial_writes_have_influxdbs_words() -> None:
-    reason = messages.type_conflict("v", "m", "float", "integer")
+    reason = 'field type conflict: input field "v" on measurement "m" is type float, already exists as type integer'
     assert messages.store_failure(messages.partial_write(reason, 3)) == (
         "failure writing points to database: partial write: field type conflict: "
         'input field "v" on measurement "m" is type float, already exists as type integer dropped=3'
@@ -53,11 +53,3 @@ def test_partial_writes_have_influxdbs_words() -> None:
         "newest point b at 1970-01-01T01:00:00Z dropped because it violates a Retention Policy Lower Bound at "
         "1970-01-01T10:00:00Z dropped=2 for database: 00000000000000aa for retention policy: autogen"
     )
-    assert messages.time_field("m", stripped=True) == (
-        'invalid field name: input field "time" on measurement "m" is invalid. '
-        'Field "time" has been stripped from point.'
-    )
-    assert messages.too_long("f", "m", 1048577, 1048576) == (
-        'input field "f" on measurement "m" is too long, 1048577 > 1048576'
-    )
-    assert messages.unable_to_parse(b"m\xff", "missing fields") == "unable to parse 'm\ufffd': missing fields"

@@ -1,0 +1,60 @@
+"""The hosts' cpu table: 10 tags and 10 integer fields a line, 343 bytes, as line protocol · pure.
+
+The shape is that of the Time Series Benchmark Suite's cpu-only case; the values are our own, from a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+START_NS = 1_451_606_400_000_000_000  # 2016-01-01T00:00:00Z
+STEP_NS = 10_000_000_000
+FIELDS = (
+    "usage_user", "usage_system", "usage_idle", "usage_nice", "usage_iowait",
+    "usage_irq", "usage_softirq", "usage_steal", "usage_guest", "usage_guest_nice",
+)  # fmt: skip
+_REGIONS = ("us-east-1", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "sa-east-1")
+_OSES = ("Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10")
+_TEAMS = ("SF", "NYC", "LON", "CHI")
+_STAGES = ("production", "staging", "test")
+
+
+def hosts(count: int, first: int = 0) -> list[str]:
+    """Measurement and tags of *count* hosts."""
+    rng = np.random.default_rng(first)
+    tags = []
+    for host in range(first, first + count):
+        region = _REGIONS[host % len(_REGIONS)]
+        tags.append(
+            f"cpu,arch=x{rng.choice((64, 86))},datacenter={region}{'abc'[host % 3]},hostname=host_{host},"
+            f"os={_OSES[host % 3]},rack={rng.integers(100)},region={region},service={rng.integers(20)},"
+            f"service_environment={_STAGES[host % 3]},service_version={host % 2},team={_TEAMS[host % 4]}"
+        )
+    return tags
+
+
+def lines(tags: list[str], steps: int, first_step: int = 0, seed: int = 1) -> Iterator[bytes]:
+    """One line a host and step, step by step; integers 0–99 at random."""
+    rng = np.random.default_rng(seed)
+    template = ",".join(f"{field}=%di" for field in FIELDS)
+    for step in range(first_step, first_step + steps):
+        values = rng.integers(0, 100, (len(tags), len(FIELDS))).tolist()
+        time_ns = START_NS + step * STEP_NS
+        for host, row in zip(tags, values, strict=True):
+            yield f"{host} {template % tuple(row)} {time_ns}\n".encode()
+
+
+def bodies(all_lines: Iterator[bytes], lines_a_body: int) -> list[bytes]:
+    """Write bodies of *lines_a_body* lines each."""
+    made: list[bytes] = []
+    batch: list[bytes] = []
+    for line in all_lines:
+        batch.append(line)
+        if len(batch) == lines_a_body:
+            made.append(b"".join(batch))
+            batch = []
+    if batch:
+        made.append(b"".join(batch))
+    return made
