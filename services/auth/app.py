@@ -1,0 +1,99 @@
+"""The auth service: build(settings) → aiohttp app; what starts first stops last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import web
+
+from common.config import load_keys
+from common.feed import FeedFollower
+from common.rpc import RpcClient
+from common.web import internal_app, make_registry, registration
+from services.auth import sessions
+from services.auth.caches import Caches
+from services.auth.config import AuthSettings
+from services.auth.context import Context
+from services.auth.first_start import FirstStart
+from services.auth.hashing import load_hasher
+from services.auth.hub import Hub
+from services.auth.ids import IdMaker
+from services.auth.passwords import Passwords
+from services.auth.records import Records
+from services.auth.resolve import Resolver
+from services.auth.rpc import handlers
+from services.auth.verify import Verifier
+
+
+def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Application:
+    """The app.
+
+    Args:
+        url: gives the advertised URL once the service listens, None before.
+    """
+    keys = load_keys(settings)
+    registry = make_registry()
+    client = RpcClient(keys, "auth")
+    caches = Caches(settings.auth_cache_entries, registry)
+    hub = Hub(caches)
+    passwords = Passwords(settings.bcrypt_cost, settings.max_password_checks, settings.password_cache_s, registry)
+    context = Context(
+        Records(client, settings.storage_url, caches.drop),
+        load_hasher(settings),
+        passwords,
+        IdMaker(lambda: time.time_ns() // 1_000_000),
+        time.time_ns,
+        settings,
+    )
+    follower = FeedFollower(client, settings.storage_url, "storage.feed", hub.start, hub.event, hub.down)
+    first_start = FirstStart(context)
+
+    def readiness() -> dict[str, Any]:
+        storage = "ready" if hub.up else "the change feed of storage is down"
+        state: dict[str, Any] = {"status": "ready" if hub.up else "not ready", "storage": storage}
+        if first_start.problem is not None:
+            state |= {"status": "not ready", "setup": first_start.problem}
+        return state
+
+    verifier = Verifier(context, caches, registry)
+    app = internal_app("auth", keys, handlers(context, verifier, Resolver(context, caches), hub), readiness, registry)
+    app.cleanup_ctx.append(_opened(client, passwords))
+    app.cleanup_ctx.append(registration(client, settings.storage_url, "auth", url))
+    for make in (follower.run, first_start.run, lambda: sessions.sweep(context)):
+        app.cleanup_ctx.append(_running(make))
+    app.on_shutdown.append(_ending(hub))
+    return app
+
+
+def _opened(client: RpcClient, passwords: Passwords) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def keep(app: web.Application) -> AsyncIterator[None]:
+        await client.open()
+        yield
+        passwords.close()
+        await client.close()
+
+    return keep
+
+
+def _running(make: Callable[[], Any]) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Keeps a task running as long as the app runs."""
+
+    async def keep(app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(make())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    return keep
+
+
+def _ending(hub: Hub) -> Callable[[web.Application], Any]:
+    async def end(app: web.Application) -> None:
+        hub.close()
+
+    return end

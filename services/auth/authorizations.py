@@ -1,0 +1,269 @@
+"""What API tokens and legacy authorizations share: their rules, filters and JSON.
+
+Source: InfluxDB 2.x, "API tokens and v1 credentials".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from common.errors import Invalid, NotFound
+from common.identity import Identity, Permission
+from services.auth import orgs, users
+from services.auth.context import Context
+from services.auth.entities import ACTIVE, INACTIVE, Authorization, Bucket, Entity, Org, User
+from services.auth.gojson import Document
+from services.auth.jsonlayout import format_time
+from services.auth.permissions import check, check_holds, check_object, read_permissions
+from services.auth.records import Change, Reader
+from services.auth.request import NO_CONTENT, Answer, Request
+
+MISSING = "authorization not found"
+DECODE = "invalid json structure: "
+A = TypeVar("A", bound=Authorization)
+NAMED: dict[str, type[Entity]] = {"buckets": Bucket, "orgs": Org, "users": User}
+# A secret shown once, else nothing.
+HIDDEN = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A body of POST, read but not yet allowed."""
+
+    org_id: str
+    user_id: str
+    status: str
+    description: str
+    permissions: tuple[Permission, ...]
+    names: tuple[str, ...]
+    token: str
+
+
+def read_wanted(document: Document, caller: Identity, *, legacy: bool) -> Wanted:
+    """Read and check the members of a body, in InfluxDB's order. Raises Invalid."""
+    org_id, user_id = document.id("orgID"), document.id("userID")
+    status, description = document.text("status") or ACTIVE, document.text("description") or ""
+    token = document.text("token") or ""
+    items = document.documents("permissions") or []
+    scoped = read_permissions(items)
+    if not scoped:
+        raise Invalid("authorization must include permissions")
+    if org_id is None:
+        raise Invalid("org id required: invalid ID")
+    if status not in (ACTIVE, INACTIVE):
+        raise Invalid("invalid status: must be active or inactive")
+    if legacy and not token:
+        raise Invalid("token required for v1 user authorization type")
+    permissions, names = zip(*scoped, strict=True)
+    return Wanted(org_id, user_id or caller.user_id, status, description, permissions, names, token)
+
+
+async def allow(reader: Reader, caller: Identity, wanted: Wanted) -> tuple[Wanted, Org, User]:
+    """Check that *caller* may make this; names in permissions become ids.
+
+    Raises:
+        Unauthorized, Forbidden, Invalid, NotFound: in InfluxDB's order and words.
+    """
+    check(caller, "write", "authorizations", None, wanted.org_id)
+    check(caller, "write", "users", wanted.user_id)
+    permissions = await _resolve_names(reader, wanted)
+    check_holds(caller, permissions)
+    for permission in permissions:
+        if permission.type == "instance":
+            raise Invalid("authorizations cannot be created with the instance type, it is only used during setup")
+        if permission.org_id is not None and permission.org_id != wanted.org_id:
+            raise Invalid(f"permission {permission} is not for org id {wanted.org_id}")
+    found = await reader.find_many([(Org, wanted.org_id), (User, wanted.user_id)])
+    org, user = found.get((Org.KIND, wanted.org_id)), found.get((User.KIND, wanted.user_id))
+    if not isinstance(org, Org) or not isinstance(user, User):
+        raise Invalid("unable to create token")
+    return dataclasses.replace(wanted, permissions=permissions, names=()), org, user
+
+
+async def _resolve_names(reader: Reader, wanted: Wanted) -> tuple[Permission, ...]:
+    """A name without an id scopes to the object of that name; there has to be one (InfluxDB ignores the name)."""
+    resolved = []
+    for permission, name in zip(wanted.permissions, wanted.names, strict=True):
+        if name and permission.id is None and permission.type in NAMED:
+            permission = dataclasses.replace(permission, id=await _id_of(reader, permission, name, wanted.org_id))
+        resolved.append(permission)
+    return tuple(resolved)
+
+
+async def _id_of(reader: Reader, permission: Permission, name: str, org_id: str) -> str:
+    found: Entity | None
+    if permission.type == "buckets":
+        key = Bucket.name_key(permission.org_id or org_id, name)
+        found, missing = await reader.find_unique(Bucket, key), f'bucket "{name}" not found'
+    elif permission.type == "orgs":
+        found = await reader.find_unique(Org, Org.name_key(name))
+        missing = f'organization name "{name}" not found'
+    else:
+        found, missing = await reader.find_unique(User, User.name_key(name)), users.MISSING
+    if found is None:
+        raise NotFound(missing)
+    return found.id
+
+
+# ---------------------------------------------------------------- finding
+
+
+async def select(context: Context, request: Request, kind: type[A]) -> tuple[Reader, list[A]]:
+    """Those that the filters of a list name: ``userID``, ``user``, ``orgID``, ``org``, ``id`` (or ``authID``)."""
+    reader = context.records.reader()
+    id = request.arg_id("id") or request.arg_id("authID")
+    user_id, org_id = request.arg_id("userID"), request.arg_id("orgID")
+    if request.arg("user") and not user_id:
+        user = await reader.find_unique(User, User.name_key(request.arg("user")))
+        if user is None:
+            raise NotFound(users.MISSING)
+        user_id = user.id
+    if request.arg("org") and not org_id:
+        org_id = (await orgs.get_by_name(reader, request.caller, request.arg("org"))).id
+    if id:
+        one = await reader.find(kind, id)
+        if one is None or not may_read(request.caller, one):
+            raise NotFound(MISSING)
+        found = [one]
+    elif user_id:
+        found = await reader.list_all(kind, "user_id", user_id)
+    elif org_id:
+        found = await reader.list_all(kind, "org_id", org_id)
+    else:
+        found = await reader.list_all(kind)
+    return reader, [a for a in found if user_id in ("", a.user_id) and org_id in ("", a.org_id)]
+
+
+def may_read(caller: Identity, authorization: Authorization) -> bool:
+    """Whether a list shows it."""
+    return caller.may("read", "authorizations", authorization.id, authorization.org_id) and caller.may(
+        "read", "users", authorization.user_id
+    )
+
+
+async def get(context: Context, request: Request, kind: type[A], *actions: str) -> tuple[Reader, A]:
+    """The one that the path names. Raises NotFound, or Unauthorized if the caller may not do *actions* on it."""
+    reader = context.records.reader()
+    found = await reader.find(kind, request.id())
+    if found is None:
+        raise NotFound(MISSING)
+    for action in actions:
+        check_object(request.caller, action, "authorizations", found.id, found.org_id, NotFound(MISSING))
+        check(request.caller, action, "users", found.user_id)
+    return reader, found
+
+
+# ---------------------------------------------------------------- JSON
+
+
+class Names:
+    """Names of organizations, users and buckets, read together."""
+
+    def __init__(self, found: dict[tuple[str, str], Entity]) -> None:
+        self._found = found
+
+    @classmethod
+    async def read(cls, reader: Reader, authorizations: Iterable[Authorization]) -> Names:
+        wanted: list[tuple[type[Entity], str]] = []
+        for authorization in authorizations:
+            wanted += [(Org, authorization.org_id), (User, authorization.user_id)]
+            for permission in authorization.permissions:
+                if permission.org_id:
+                    wanted.append((Org, permission.org_id))
+                if permission.id and permission.type in NAMED:
+                    wanted.append((NAMED[permission.type], permission.id))
+        return cls(await reader.find_many(wanted))
+
+    def of(self, kind: type[Entity], id: str) -> str | None:
+        entity = self._found.get((kind.KIND, id))
+        return entity.name if isinstance(entity, Bucket | Org | User) else None
+
+
+def to_json(authorization: Authorization, shown: str, path: str, names: Names) -> dict[str, Any] | None:
+    """The object; None where its user or organization no longer exists."""
+    org, user = names.of(Org, authorization.org_id), names.of(User, authorization.user_id)
+    if org is None or user is None:
+        return None
+    return {
+        "id": authorization.id,
+        "token": shown,
+        "status": authorization.status,
+        "description": authorization.description,
+        "orgID": authorization.org_id,
+        "org": org,
+        "userID": authorization.user_id,
+        "user": user,
+        "permissions": [permission_json(permission, names) for permission in authorization.permissions],
+        "links": {"self": f"{path}/{authorization.id}", "user": f"{users.PATH}/{authorization.user_id}"},
+        "createdAt": format_time(authorization.created_ns),
+        "updatedAt": format_time(authorization.updated_ns),
+    }
+
+
+def permission_json(permission: Permission, names: Names) -> dict[str, Any]:
+    """Names are looked up; where the object is gone both are left out."""
+    kind = NAMED.get(permission.type)
+    name = names.of(kind, permission.id) if kind and permission.id else None
+    org = names.of(Org, permission.org_id) if permission.org_id else None
+    if kind and permission.id and name is None:
+        org = None
+    resource = {
+        "type": permission.type, "id": permission.id, "orgID": permission.org_id, "name": name, "org": org,
+    }  # fmt: skip
+    return {"action": permission.action, "resource": {key: value for key, value in resource.items() if value}}
+
+
+# ---------------------------------------------------------------- calls
+
+
+async def answer_list(reader: Reader, caller: Identity, found: Sequence[A], path: str, shown: dict[str, str]) -> Answer:
+    """The list; what the caller may not read, and what has lost its user or organization, is left out.
+
+    *shown*: what stands under ``token``, by id.
+    """
+    readable = [authorization for authorization in found if may_read(caller, authorization)]
+    names = await Names.read(reader, readable)
+    items = [to_json(a, shown.get(a.id, HIDDEN), path, names) for a in readable]
+    return Answer.json({"links": {"self": path}, "authorizations": [item for item in items if item]})
+
+
+async def answer_one(reader: Reader, authorization: Authorization, shown: str, path: str, status: int = 200) -> Answer:
+    """The object. Raises NotFound where its owner or its organization is gone."""
+    names = await Names.read(reader, [authorization])
+    if names.of(User, authorization.user_id) is None:
+        raise NotFound(users.MISSING)
+    if names.of(Org, authorization.org_id) is None:
+        raise NotFound(orgs.MISSING)
+    return Answer.json(to_json(authorization, shown, path, names), status)
+
+
+async def change_one(context: Context, request: Request, kind: type[A], bad_status: str) -> tuple[Reader, A]:
+    """PATCH: status and description, nothing else."""
+    request.id()  # a bad one is told before a bad body
+    document = request.document()
+    status, description = document.text("status"), document.text("description")
+    reader, old = await get(context, request, kind, "read", "write")
+    if status is not None and status not in (ACTIVE, INACTIVE):
+        raise Invalid(bad_status)
+    new = dataclasses.replace(
+        old,
+        status=old.status if status is None else status,
+        description=old.description if description is None else description,
+        updated_ns=context.now_ns(),
+    )
+    change = Change()
+    change.replace(old, new)
+    await context.records.change(change)
+    return reader, new
+
+
+async def delete_one(context: Context, request: Request, kind: type[A], *also: Entity) -> Answer:
+    _, found = await get(context, request, kind, "write")
+    change = Change()
+    change.delete_once(found)
+    change.delete(*also)
+    await context.records.change(change)
+    return NO_CONTENT

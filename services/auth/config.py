@@ -1,0 +1,63 @@
+"""Settings of auth, the environment names of the InfluxDB 2 image among them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from common.config import ServiceSettings
+
+
+class AuthSettings(ServiceSettings):
+    """What auth is told."""
+
+    auth_port: int = Field(8092, description="Port on which auth listens.")
+    token_key: str = Field(
+        "",
+        description="Key under which tokens are hashed, at least 32 bytes; a lost one makes every token worthless. "
+        "Empty = token.key in the folder of the keys, made at first start.",
+    )
+    bcrypt_cost: int = Field(
+        10, ge=4, le=16, description="Cost of password hashes; each step doubles the time (10 = 0.12 s)."
+    )
+    max_password_checks: int = Field(
+        64, ge=1, description="Password checks that may wait for one of the two threads; past it 503."
+    )
+    password_cache_s: float = Field(
+        300,
+        ge=0,
+        description="How long a right password is remembered (as a keyed hash): the next check costs nothing.",
+    )
+    strong_passwords: bool = Field(
+        False, description="Passwords must hold three of: uppercase, lowercase, numbers, special characters."
+    )
+    session_length_m: int = Field(60, ge=1, description="Minutes that a session lives.")
+    session_renew: bool = Field(True, description="Whether use of a session prolongs it, to 5 minutes from then.")
+    max_sessions_per_user: int = Field(
+        64, ge=1, description="Sessions that one user may have; a new one ends the oldest."
+    )
+    rest_max_body_bytes: int = Field(
+        1 << 20, ge=1024, description="Largest body of a call of the resource API; past it 413."
+    )
+    auth_cache_entries: int = Field(20_000, ge=16, description="Entries of each of auth's caches.")
+
+    init_mode: str = Field(
+        "",
+        validation_alias="DOCKER_INFLUXDB_INIT_MODE",
+        description="setup = make the first user, organization, bucket and operator token at the first start.",
+    )
+    init_username: str = Field("", validation_alias="DOCKER_INFLUXDB_INIT_USERNAME", description="First user.")
+    init_password: str = Field(
+        "", validation_alias="DOCKER_INFLUXDB_INIT_PASSWORD", description="Its password, 8 to 72 bytes."
+    )
+    init_org: str = Field("", validation_alias="DOCKER_INFLUXDB_INIT_ORG", description="First organization.")
+    init_bucket: str = Field("", validation_alias="DOCKER_INFLUXDB_INIT_BUCKET", description="First bucket.")
+    init_retention: str = Field(
+        "",
+        validation_alias="DOCKER_INFLUXDB_INIT_RETENTION",
+        description="Its retention, e.g. 0, 7d, 1w, 72h30m; 0 or empty = for ever.",
+    )
+    init_admin_token: str = Field(
+        "",
+        validation_alias="DOCKER_INFLUXDB_INIT_ADMIN_TOKEN",
+        description="Value of the operator token; empty = a random one that nobody learns: sign in and make tokens.",
+    )

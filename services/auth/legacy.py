@@ -1,0 +1,107 @@
+"""Legacy authorizations: names and passwords of 1.x clients, ``/private/legacy/authorizations``."""
+
+from __future__ import annotations
+
+from common.errors import Conflict, NotFound
+from common.identity import Permission
+from services.auth import authorizations, passwords
+from services.auth.context import Context
+from services.auth.entities import Bucket, Entity, Legacy, Org, Password, User
+from services.auth.permissions import check, has_part_in
+from services.auth.records import Change, KeyTaken, Reader
+from services.auth.request import NO_CONTENT, Answer, Request
+
+PATH = "/private/legacy/authorizations"
+
+
+def make(
+    context: Context, name: str, org_id: str, user_id: str, permissions: tuple[Permission, ...],
+    description: str = "", status: str = "active",
+) -> Legacy:  # fmt: skip
+    """A new legacy authorization; it has no password yet."""
+    now_ns = context.now_ns()
+    return Legacy(
+        id=context.ids.sortable(), name=name, org_id=org_id, user_id=user_id, status=status, description=description,
+        permissions=permissions, created_ns=now_ns, updated_ns=now_ns,
+    )  # fmt: skip
+
+
+async def list_(context: Context, request: Request) -> Answer:
+    name = request.arg("token")
+    reader, found = await authorizations.select(context, request, Legacy)
+    if name:
+        found = [a for a in found if a.name == name and authorizations.may_read(request.caller, a)]
+        if not found:
+            raise NotFound(authorizations.MISSING)
+    shown = {authorization.id: authorization.name for authorization in found}
+    return await authorizations.answer_list(reader, request.caller, found, PATH, shown)
+
+
+async def create(context: Context, request: Request) -> Answer:
+    document = request.document(authorizations.DECODE)
+    wanted = authorizations.read_wanted(document, request.caller, legacy=True)
+    reader = context.records.reader()
+    wanted, org, user = await authorizations.allow(reader, request.caller, wanted)
+    await _check_buckets(reader, wanted.permissions, org.id)
+    legacy = make(context, wanted.token, org.id, user.id, wanted.permissions, wanted.description, wanted.status)
+    await store(context, legacy, org, user)
+    return await authorizations.answer_one(reader, legacy, legacy.name, PATH, 201)
+
+
+async def _check_buckets(reader: Reader, permissions: tuple[Permission, ...], org_id: str) -> None:
+    named = [p.id for p in permissions if p.type == "buckets" and p.id is not None]
+    found = await reader.find_many((Bucket, id) for id in named)
+    for id in named:
+        bucket = found.get((Bucket.KIND, id))
+        if not isinstance(bucket, Bucket) or bucket.org_id != org_id:
+            raise NotFound("bucket not found when creating auth")
+
+
+async def store(context: Context, legacy: Legacy, org: Org, user: User, password: Password | None = None) -> None:
+    """Store a new legacy authorization (with a password). Raises Conflict if the name is taken, in whatever
+    organization."""
+    change = Change()
+    change.require(org, user)
+    change.create(legacy, *([password] if password else []))
+    try:
+        await context.records.change(change)
+    except KeyTaken:
+        raise Conflict("token already exists") from None
+
+
+async def get_one(context: Context, request: Request) -> Answer:
+    reader, legacy = await authorizations.get(context, request, Legacy, "read")
+    return await authorizations.answer_one(reader, legacy, legacy.name, PATH)
+
+
+async def patch(context: Context, request: Request) -> Answer:
+    reader, legacy = await authorizations.change_one(context, request, Legacy, "unknown authorization status")
+    return await authorizations.answer_one(reader, legacy, legacy.name, PATH)
+
+
+async def delete(context: Context, request: Request) -> Answer:
+    password: Entity | None = await context.records.reader().find(Password, request.id())
+    return await authorizations.delete_one(context, request, Legacy, *([password] if password else []))
+
+
+async def post_password(context: Context, request: Request) -> Answer:
+    """``POST …/<id>/password``: sets or replaces it; asks only for write on the owner."""
+    request.id()  # a bad one is told before a bad body
+    password = request.document().text("password") or ""
+    _, legacy = await authorizations.get(context, request, Legacy)
+    if not has_part_in(request.caller, legacy.org_id):
+        raise NotFound(authorizations.MISSING)
+    check(request.caller, "write", "users", legacy.user_id)
+    await set_password(context, legacy, password)
+    return NO_CONTENT
+
+
+async def set_password(context: Context, legacy: Legacy, password: str) -> None:
+    """Raises Invalid for a password that is too short or too long."""
+    passwords.check_acceptable(password, context.settings.strong_passwords)
+    hashed = await context.passwords.hash(password)
+    change = Change()
+    change.require(legacy)
+    change.tags += legacy.tags()
+    change.create(Password(id=legacy.id, hash=hashed))
+    await context.records.change(change)

@@ -1,0 +1,196 @@
+"""The resource API: one table, method and path → function; and what is answered where nothing matches.
+
+Runs behind ``auth.rest``: knows neither msgpack nor HTTP servers. Source: InfluxDB 2.x, "Routing errors".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from common.errors import NotFound, TooLarge, Unauthorized, Unavailable
+from services.auth import (
+    buckets,
+    dbrp,
+    discovery,
+    labels,
+    legacy,
+    members,
+    org_secrets,
+    orgs,
+    sessions,
+    setup,
+    telegrafs,
+    tokens,
+    users,
+    variables,
+)
+from services.auth.context import Context
+from services.auth.entities import MEMBER, OWNER
+from services.auth.records import Stale
+from services.auth.request import PAGE_NOT_FOUND, Answer, Request
+
+Function = Callable[[Context, Request], Awaitable[Answer]]
+# How often a call is decided anew because something changed between its reading and its writing.
+MAX_ATTEMPTS = 8
+V2 = "/api/v2"
+
+
+def _resource(path: str, module: object, put: str = "") -> dict[str, dict[str, Function]]:
+    """The usual five: list, create, get, change, delete."""
+    one: dict[str, Function] = {"GET": getattr(module, "get_one"), "DELETE": getattr(module, "delete")}  # noqa: B009
+    for method in ("PATCH", "PUT"):
+        function = getattr(module, put if method == "PUT" and put else method.lower(), None)
+        if function is not None:
+            one[method] = function
+    return {
+        path: {"GET": getattr(module, "list_"), "POST": getattr(module, "create")},  # noqa: B009
+        path + "/{id}": one,
+    }
+
+
+def _members(type: str) -> dict[str, dict[str, Function]]:
+    table = {}
+    for role in (MEMBER, OWNER):
+        calls = members.calls(type, role)
+        path = f"{V2}/{type}/{{id}}/{role}s"
+        table[path] = {"GET": calls["list"], "POST": calls["add"]}
+        table[path + "/{user}"] = {"DELETE": calls["remove"]}
+    return table
+
+
+def _labels(type: str) -> dict[str, dict[str, Function]]:
+    calls = labels.calls_on(type)
+    path = f"{V2}/{type}/{{id}}/labels"
+    return {
+        path: {"GET": calls["list"], "POST": calls["attach"]},
+        path + "/{label}": {"DELETE": calls["detach"]},
+    }
+
+
+ROUTES: dict[str, dict[str, Function]] = {
+    V2: {"GET": discovery.links},
+    f"{V2}/resources": {"GET": discovery.resources},
+    f"{V2}/flags": {"GET": discovery.flags},
+    f"{V2}/config": {"GET": discovery.config},
+    f"{V2}/setup": {"GET": setup.get, "POST": setup.post},
+    f"{V2}/signin": {"POST": sessions.sign_in},
+    f"{V2}/signout": {"POST": sessions.sign_out},
+    f"{V2}/me": {"GET": users.me},
+    f"{V2}/me/password": {"PUT": users.put_own_password},
+    **_resource(f"{V2}/users", users),
+    f"{V2}/users/{{id}}/password": {"POST": users.post_password, "PUT": users.put_password},
+    f"{V2}/users/{{id}}/permissions": {"GET": users.permissions},
+    **_resource(f"{V2}/orgs", orgs),
+    **_members("orgs"),
+    f"{V2}/orgs/{{id}}/secrets": {"GET": org_secrets.list_, "PATCH": org_secrets.patch},
+    f"{V2}/orgs/{{id}}/secrets/delete": {"POST": org_secrets.delete_many},
+    f"{V2}/orgs/{{id}}/secrets/{{key}}": {"DELETE": org_secrets.delete_one},
+    **_resource(f"{V2}/buckets", buckets),
+    **_members("buckets"),
+    **_labels("buckets"),
+    **_resource(f"{V2}/dbrps", dbrp),
+    **_resource(f"{V2}/labels", labels),
+    **_resource(f"{V2}/authorizations", tokens),
+    **_resource(legacy.PATH, legacy),
+    f"{legacy.PATH}/{{id}}/password": {"POST": legacy.post_password},
+    **_resource(f"{V2}/variables", variables, put="patch"),
+    **_labels("variables"),
+    **_resource(f"{V2}/telegrafs", telegrafs),
+    **_members("telegrafs"),
+    **_labels("telegrafs"),
+}
+# Open to everyone; signin and signout look at credentials themselves.
+OPEN = frozenset(
+    [
+        ("GET", V2), ("GET", f"{V2}/setup"), ("POST", f"{V2}/setup"), ("POST", f"{V2}/signin"),
+        ("POST", f"{V2}/signout"), ("GET", f"{V2}/swagger.json"),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A part of the paths: fixed words below it, a named part, and what is at it."""
+
+    words: dict[str, _Node]
+    named: list[tuple[str, _Node]]
+    methods: dict[str, Function]
+
+
+def _build(routes: Mapping[str, Mapping[str, Function]]) -> _Node:
+    root = _Node({}, [], {})
+    for path, methods in routes.items():
+        node = root
+        for part in path.strip("/").split("/"):
+            if part.startswith("{"):
+                name = part[1:-1]
+                below = next((child for known, child in node.named if known == name), None)
+                if below is None:
+                    below = _Node({}, [], {})
+                    node.named.append((name, below))
+                node = below
+            else:
+                node = node.words.setdefault(part, _Node({}, [], {}))
+        node.methods.update(methods)
+    return root
+
+
+_TREE = _build(ROUTES)
+# Whatever stands below these is known or a text 404; anything else is "path not found".
+_ROOTS = frozenset(path.split("/")[3] for path in ROUTES if path.startswith(f"{V2}/"))
+
+
+def normalize(path: str) -> str:
+    """Without a last slash; the published path of legacy authorizations is the real one."""
+    path = path.rstrip("/") or "/"
+    return f"/private{path}" if path == "/legacy/authorizations" or path.startswith("/legacy/authorizations/") else path
+
+
+def _find(parts: list[str]) -> tuple[_Node, dict[str, str]] | None:
+    """The node of a path, fixed words first; the empty parts of ``a//b`` match nothing."""
+    node, params = _TREE, {}
+    for part in parts:
+        if part in node.words:
+            node = node.words[part]
+        elif node.named and part:
+            name, node = node.named[0]
+            params[name] = part
+        else:
+            return None
+    return (node, params) if node.methods else None
+
+
+async def handle(context: Context, request: Request) -> Answer:
+    """Answer one call. Raises what the gateway dresses."""
+    # "/api/v2/" is not "/api/v2" as long as nobody has signed in.
+    open_path = request.path if request.path == f"{V2}/" else normalize(request.path)
+    if request.identity is None and (request.method, open_path) not in OPEN:
+        raise Unauthorized("unauthorized access")
+    if len(request.body) > context.settings.rest_max_body_bytes:
+        raise TooLarge(f"the body is over the limit: TIDEGATE_REST_MAX_BODY_BYTES is "
+                       f"{context.settings.rest_max_body_bytes}")  # fmt: skip
+    path = normalize(request.path)
+    parts = path.strip("/").split("/")
+    found = _find(parts)
+    if found is None:
+        below_known = (path.startswith(f"{V2}/") and parts[2] in _ROOTS) or path.startswith(legacy.PATH)
+        if below_known:
+            return PAGE_NOT_FOUND
+        raise NotFound("path not found")
+    node, params = found
+    function = node.methods.get(request.method)
+    if function is None:
+        return Answer(405, headers=(("Allow", ", ".join(sorted(node.methods))),))
+    return await _decide(context, function, dataclasses.replace(request, path=path, params=params))
+
+
+async def _decide(context: Context, function: Function, request: Request) -> Answer:
+    """Call *function*, and again from its start when what it had read was changed by someone else meanwhile."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return await function(context, request)
+        except Stale:
+            continue
+    raise Unavailable("too many changes of the same thing at the same time")

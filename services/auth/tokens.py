@@ -1,0 +1,67 @@
+"""API tokens: ``/api/v2/authorizations``. The value is shown once, in the answer that made it."""
+
+from __future__ import annotations
+
+from common.errors import Conflict
+from common.identity import Permission
+from services.auth import authorizations, ids
+from services.auth.context import Context
+from services.auth.entities import ApiToken, Org, User
+from services.auth.records import Change, KeyTaken
+from services.auth.request import Answer, Request
+
+PATH = "/api/v2/authorizations"
+
+
+def make(
+    context: Context, value: str, org_id: str, user_id: str, permissions: tuple[Permission, ...],
+    description: str = "", status: str = "active",
+) -> ApiToken:  # fmt: skip
+    """A new token of the value *value*."""
+    now_ns = context.now_ns()
+    return ApiToken(
+        id=context.ids.sortable(), key=context.hasher.token(value), org_id=org_id, user_id=user_id, status=status,
+        description=description, permissions=permissions, created_ns=now_ns, updated_ns=now_ns,
+    )  # fmt: skip
+
+
+async def list_(context: Context, request: Request) -> Answer:
+    reader, found = await authorizations.select(context, request, ApiToken)
+    return await authorizations.answer_list(reader, request.caller, found, PATH, {})
+
+
+async def create(context: Context, request: Request) -> Answer:
+    document = request.document(authorizations.DECODE)
+    wanted = authorizations.read_wanted(document, request.caller, legacy=False)
+    reader = context.records.reader()
+    wanted, org, user = await authorizations.allow(reader, request.caller, wanted)
+    value = ids.make_secret()
+    token = make(context, value, org.id, user.id, wanted.permissions, wanted.description, wanted.status)
+    await store(context, token, org, user)
+    return await authorizations.answer_one(reader, token, value, PATH, 201)
+
+
+async def store(context: Context, token: ApiToken, org: Org, user: User) -> None:
+    """Store a new token. Raises Conflict if there is one of the same value."""
+    change = Change()
+    change.require(org, user)
+    change.create(token)
+    try:
+        await context.records.change(change)
+    except KeyTaken:
+        raise Conflict("token already exists") from None
+
+
+async def get_one(context: Context, request: Request) -> Answer:
+    reader, token = await authorizations.get(context, request, ApiToken, "read")
+    return await authorizations.answer_one(reader, token, authorizations.HIDDEN, PATH)
+
+
+async def patch(context: Context, request: Request) -> Answer:
+    bad_status = "encodeAuthorization: unknown authorization status"
+    reader, token = await authorizations.change_one(context, request, ApiToken, bad_status)
+    return await authorizations.answer_one(reader, token, authorizations.HIDDEN, PATH)
+
+
+async def delete(context: Context, request: Request) -> Answer:
+    return await authorizations.delete_one(context, request, ApiToken)

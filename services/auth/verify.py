@@ -1,0 +1,161 @@
+"""Credential → identity: API tokens, 1.x names, sessions.
+
+The rule of 1.x paths: a name that is a legacy authorization's takes that one's password and nothing else (if it has
+none yet: an API token); with any other name the secret is an API token and the name is ignored.
+What is refused was read at storage; only allowances are cached. Source: InfluxDB 2.x, "Credentials, sessions".
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter
+
+from common.errors import Forbidden, InfluxError, Unauthorized
+from common.identity import Identity
+from services.auth import sessions
+from services.auth.caches import Caches, Found
+from services.auth.context import Context
+from services.auth.entities import ACTIVE, INACTIVE, ApiToken, Authorization, Legacy, Password, User
+from services.auth.records import Reader
+
+V1, V2 = "v1", "v2"
+# What is longer is no credential: a bound on the keys and tags of the caches.
+MAX_CREDENTIAL_BYTES = 4096
+UNKNOWN = {V1: "Unauthorized", V2: "unauthorized access"}
+INACTIVE_USER = "User is inactive"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a client gave. ``scheme``: token, bearer, basic, query or session; ``remote``: where it came from."""
+
+    dialect: str
+    scheme: str
+    user: str
+    secret: str
+    remote: str = ""
+
+
+class Verifier:
+    """Verifies credentials, through the cache."""
+
+    def __init__(self, context: Context, caches: Caches, registry: CollectorRegistry) -> None:
+        self._context = context
+        self._caches = caches
+        self._key = secrets.token_bytes(32)
+        self._results = Counter(
+            "tidegate_auth_verifications", "Verified credentials by dialect, scheme and result",
+            ["dialect", "scheme", "result"], registry=registry,
+        )  # fmt: skip
+
+    async def verify(self, credential: Credential) -> Found[Identity]:
+        """Who this is.
+
+        Raises:
+            Unauthorized, Forbidden: in the words of the dialect.
+            Unavailable: storage can't be asked; never Unauthorized then.
+        """
+        result = "error"
+        try:
+            found = await self._verify(credential)
+            result = "allowed"
+        except (Unauthorized, Forbidden):
+            result = "refused"
+            raise
+        finally:
+            scheme = credential.scheme if credential.scheme in _METHODS[V2] or credential.scheme in _METHODS[V1] else ""
+            self._results.labels(credential.dialect, scheme, result).inc()
+        return found
+
+    async def _verify(self, credential: Credential) -> Found[Identity]:
+        method = _METHODS.get(credential.dialect, {}).get(credential.scheme)
+        if method is None:
+            raise Unauthorized(UNKNOWN[V2])
+        if not credential.secret or len(credential.user) + len(credential.secret) > MAX_CREDENTIAL_BYTES:
+            raise Unauthorized(UNKNOWN[credential.dialect])
+        if credential.scheme == "session":
+            return await sessions.verify(self._context, credential.secret)
+        key = self._cache_key(credential)
+        found = self._caches.verified.find(key)
+        if found is None or (found.value.expires_ms or self._context.now_ms() + 1) <= self._context.now_ms():
+            found = await method(self, credential)
+            self._caches.verified.put(key, found)
+        return found
+
+    def _cache_key(self, credential: Credential) -> bytes:
+        """Never the secret itself: a core dump of the cache tells nothing."""
+        parts = (credential.dialect, credential.scheme, credential.user, credential.secret)
+        encoded = [part.encode("utf-8", "surrogateescape") for part in parts]
+        return hmac.digest(self._key, b"".join(len(part).to_bytes(4) + part for part in encoded), "sha256")
+
+    async def _token(self, credential: Credential) -> Found[Identity]:
+        """An API token; the gateway has dropped a ``name:`` before it (1.x paths)."""
+        reader = self._context.records.reader()
+        found = await self._find_token(reader, credential.secret, credential.dialect)
+        if found is None:
+            raise Unauthorized(UNKNOWN[credential.dialect])
+        return found
+
+    async def _find_token(self, reader: Reader, value: str, dialect: str) -> Found[Identity] | None:
+        token = await reader.find_unique(ApiToken, ApiToken.value_key(self._context.hasher.token(value)))
+        return None if token is None else await self._identify(reader, token, "token", dialect)
+
+    async def _name_and_secret(self, credential: Credential) -> Found[Identity]:
+        """A legacy authorization's name and password; else anything and an API token."""
+        reader = self._context.records.reader()
+        legacy = await reader.find_unique(Legacy, Legacy.name_key(credential.user)) if credential.user else None
+        password = await reader.find(Password, legacy.id) if legacy else None
+        if legacy and password:
+            if not await self._context.passwords.matches(credential.secret, password.hash):
+                raise Unauthorized(UNKNOWN[V1])
+            return await self._identify(reader, legacy, "legacy", V1)
+        if legacy and legacy.status != ACTIVE:
+            raise Unauthorized(UNKNOWN[V1])
+        found = await self._find_token(reader, credential.secret, V1)
+        if found is None:
+            # As slow as a wrong password, so that the time does not tell which names exist.
+            await self._context.passwords.matches(credential.secret, None)
+            raise Unauthorized(UNKNOWN[V1])
+        # Someone may make a legacy authorization of this name, or give it a password: then the token counts no more.
+        hangs_on = [f"name:legacy:{credential.user}", *([f"auth:{legacy.id}"] if legacy else [])]
+        return Found(found.value, found.number, (*found.tags, *hangs_on))
+
+    async def _identify(self, reader: Reader, authorization: Authorization, kind: str, dialect: str) -> Found[Identity]:
+        """The identity of a known authorization, if it and its owner are in force."""
+        owner = await reader.find(User, authorization.user_id)
+        refused: InfluxError | None = None
+        if dialect == V1:
+            if owner is None or owner.status != ACTIVE or authorization.status != ACTIVE:
+                refused = Unauthorized(UNKNOWN[V1])
+        elif owner is None or owner.status == INACTIVE:
+            refused = Forbidden(INACTIVE_USER)
+        expires_ms = authorization.expires_ms
+        if refused is None and expires_ms is not None and expires_ms <= self._context.now_ms():
+            refused = Unauthorized("token has expired")
+        if refused is not None:
+            raise refused
+        identity = Identity(
+            kind,
+            authorization.id,
+            authorization.user_id,
+            authorization.org_id,
+            authorization.permissions,
+            authorization.status == ACTIVE,
+            expires_ms,
+        )
+        return Found(identity, reader.number, (f"auth:{authorization.id}", f"user:{authorization.user_id}"))
+
+
+_METHODS = {
+    V1: {
+        "token": Verifier._token,
+        "bearer": Verifier._token,
+        "basic": Verifier._name_and_secret,
+        "query": Verifier._name_and_secret,
+    },
+    # Sessions are verified by their own module.
+    V2: {"token": Verifier._token, "bearer": Verifier._token, "session": Verifier._token},
+}
