@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests (or, with "bench", the benchmark) need and PyPI has not, where it can: apt-get as root.
 # Where it can't, the tests concerned are skipped and name the package (with CI=true such a skip is a failure).
-want="influx:influxdb-client"
+want="influx:influxdb-client npm:npm"
 [ "${1:-}" = bench ] && want="$want influxd:influxdb victoria-metrics:victoria-metrics"
 missing=""
 for pair in $want; do
