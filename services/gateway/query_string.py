@@ -6,12 +6,12 @@ A pair with a bad escape or a ``;`` is dropped, the others count. Bytes that are
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote_to_bytes
 
 from common.errors import Invalid
 
 MAX_PAIRS = 1000
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 Pairs = list[tuple[str, str]]
 
@@ -31,7 +31,7 @@ def parse_pairs(text: str, max_pairs: int = MAX_PAIRS) -> Pairs:
         if "%" in piece or "+" in piece:
             if _BAD_ESCAPE.search(piece):
                 continue
-            name, value = _unescape(name), _unescape(value)
+            name, value = _unescape(name.replace("+", " ")), _unescape(value.replace("+", " "))
         pairs.append((name, value))
     return pairs
 
@@ -50,9 +50,9 @@ def unescape_path(raw: str) -> str:
         return raw
     if _BAD_ESCAPE.search(raw):
         raise Invalid("bad escape in the path")
-    return unquote_to_bytes(raw.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    return _unescape(raw)
 
 
 def _unescape(text: str) -> str:
-    raw = text.replace("+", " ").encode("utf-8", "surrogateescape")
-    return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
+    raw = text.encode("utf-8", "surrogateescape")
+    return _ESCAPE.sub(lambda match: bytes((int(match[1], 16),)), raw).decode("utf-8", "surrogateescape")

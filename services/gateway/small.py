@@ -91,7 +91,9 @@ async def missing(_gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
 
 def format_up(up_ns: int) -> str:
     """A duration as Go prints it, e.g. ``1h2m3.5s``."""
-    seconds, fraction = divmod(max(0, up_ns), 1_000_000_000)
+    if up_ns < 1_000_000_000:
+        return f"{max(0, up_ns) / 1e6:.6f}".rstrip("0").rstrip(".") + "ms"
+    seconds, fraction = divmod(up_ns, 1_000_000_000)
     hours, rest = divmod(seconds, 3600)
     minutes, seconds = divmod(rest, 60)
     text = f"{seconds}.{fraction:09d}".rstrip("0").rstrip(".") + "s"
