@@ -231,7 +231,7 @@ def _result(stage: ParsedWrites, ruling: Ruling, types: TypeCheck, body: int, dr
     lines = ""
     if bad:
         # A batch's texts go into one head together, and storage remembers them.
-        room = min(messages.MAX_TEXT_CHARS, messages.MAX_BATCH_CHARS // len(stage.writes))
+        room = min(messages.MAX_TEXT_BYTES, messages.MAX_BATCH_BYTES // len(stage.writes))
         lines = messages.join_parts(map(str, stage.errors[body]), bad, room)
         if stage.refused(body):
             return to_result(Invalid(lines))

@@ -14,7 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from common.errors import NotFound, Unavailable
+from common import wire
+from common.errors import NotFound, TooLarge, Unavailable
 from common.lineprotocol import compiled
 from common.log import get_logger
 from common.model import FieldType
@@ -45,6 +46,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 # Calls with bodies of up to this size are worked on in the event loop: that is quicker than the way to a thread.
 INLINE_BYTES = 8 << 10
+# The head of a commit has a bound; this many blocks are surely within it.
+MAX_SURE_BLOCKS = 256
 # Each answer of storage settles something for good, so a few rounds do.
 MAX_ROUNDS = 16
 
@@ -153,6 +156,8 @@ class Commits:
             "blocks": list(checked.metas),
             "new_series": [[bucket_id, name, len(ids)] for bucket_id, name, ids in checked.new_series],
         }
+        if len(checked.metas) > MAX_SURE_BLOCKS and len(wire.encode_head(head)) > wire.MAX_HEAD_BYTES:
+            raise TooLarge(f"Request Entity Too Large: points of {len(checked.metas)} measurements and shards at once")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_s
         pause_s = 0.02

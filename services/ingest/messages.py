@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-# A text is remembered by storage with its write, and those of one call travel in one head: both have a bound. 64 Ki
-# characters hold some hundred bad lines.
-MAX_TEXT_CHARS = 64 << 10
-MAX_BATCH_CHARS = 1 << 20
+# A text is remembered by storage with its write (64 KiB), and those of one call travel in one head: both have a bound.
+# This much holds some hundred bad lines.
+MAX_TEXT_BYTES = 60_000
+MAX_BATCH_BYTES = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def join_parts(parts: Iterable[str], count: int, max_chars: int = MAX_TEXT_CHARS) -> str:
+def join_parts(parts: Iterable[str], count: int, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """The parts of a text, one a line, as many as fit; then the number of those left out of *count*."""
     kept: list[str] = []
     size = 0
     for part in parts:
-        size += len(part) + 1
-        if size > max_chars:
+        size += len(part.encode("utf-8", "surrogateescape")) + 1
+        if size > max_bytes:
             if not kept:
-                kept.append(part[: max_chars // 2] + " … " + part[-max_chars // 4 :])
+                # A character takes up to four bytes.
+                kept.append(f"{part[: max_bytes // 8]} … {part[-max_bytes // 16 :]}")
             break
         kept.append(part)
     left_out = count - len(kept)

@@ -108,14 +108,13 @@ class Writer:
     # ------------------------------------------------------------ admission
 
     async def _admit_all(self, raws: Sequence[RawWrite], claim: Claim) -> list[AdmittedWrite | InfluxError]:
-        outcomes = [self._begin(raw) for raw in raws]
-        asking = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        if asking:
-            for index, outcome in zip(asking, await asyncio.gather(*(self._ask(raws[i]) for i in asking)), strict=True):
-                outcomes[index] = outcome
+        begun = [self._begin(raw) for raw in raws]
+        asked = iter(
+            await asyncio.gather(*(self._ask(raw) for raw, one in zip(raws, begun, strict=True) if one is None))
+        )
         admitted: list[AdmittedWrite | InfluxError] = []
-        for raw, outcome in zip(raws, outcomes, strict=True):
-            assert outcome is not None
+        for raw, one in zip(raws, begun, strict=True):
+            outcome = next(asked) if one is None else one
             admitted.append(await self._unpack(raw, outcome, claim) if isinstance(outcome, AdmittedWrite) else outcome)
         return admitted
 

@@ -33,8 +33,8 @@ def test_durations_are_printed_as_go_does(seconds: float, text: str) -> None:
 
 def test_a_text_keeps_as_many_parts_as_fit_and_counts_the_rest() -> None:
     assert messages.join_parts(["a", "b"], 2) == "a\nb"
-    assert messages.join_parts(["aaaa", "bbbb", "cccc"], 3, max_chars=10) == "aaaa\nbbbb\nand 1 more"
-    cut = messages.join_parts(["x" * 1000, "b"], 2, max_chars=100)
+    assert messages.join_parts(["aaaa", "bbbb", "cccc"], 3, max_bytes=10) == "aaaa\nbbbb\nand 1 more"
+    cut = messages.join_parts(["x" * 1000, "b"], 2, max_bytes=100)
     assert len(cut) < 120
     assert cut.endswith("\nand 1 more")
 
