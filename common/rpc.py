@@ -24,6 +24,8 @@ from common.wire import Buffer, Keys
 
 log = get_logger("rpc")
 MAX_PART_BYTES = 64 << 20
+# A call's digest of up to this much is made in the event loop (1 ms); of more in a thread.
+INLINE_CALL_BYTES = 1 << 20
 # Answers of up to this many bytes leave in one write; larger ones part by part.
 SMALL_ANSWER_BYTES = 1 << 20
 STATUS_OF_ERROR = 460  # any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
@@ -137,7 +139,10 @@ class RpcClient:
         source_error: list[BaseException] = []
         body: Any
         if isinstance(parts, Sequence):
-            body = b"".join(wire.encode_call(self._keys, nonce, encoded, parts))
+            if sum(map(len, parts)) <= INLINE_CALL_BYTES:
+                body = b"".join(wire.encode_call(self._keys, nonce, encoded, parts))
+            else:
+                body = await asyncio.to_thread(_join_call, self._keys, nonce, encoded, parts)
         else:
             body = _stream_call(self._keys.signing, nonce, encoded, parts, source_error)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=timeout_s)
@@ -150,6 +155,10 @@ class RpcClient:
             if source_error:
                 raise source_error[0] from None
             raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
+
+
+def _join_call(keys: Keys, nonce: bytes, head: bytes, parts: Sequence[Buffer]) -> bytes:
+    return b"".join(wire.encode_call(keys, nonce, head, parts))
 
 
 async def _stream_call(
