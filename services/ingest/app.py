@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -100,18 +102,26 @@ class Ingest:
 
     async def follow(self, _app: web.Application) -> AsyncIterator[None]:
         """Follow the feed and load the parser while the app runs."""
-        loop = asyncio.get_running_loop()
-        tasks = [
-            asyncio.create_task(self.feed.run()),
-            asyncio.ensure_future(loop.run_in_executor(None, compiled.prepare)),
-        ]
+        # A thread of its own that the end of the process need not wait for: compiling takes up to a minute.
+        threading.Thread(target=_load_parser, name="load parser", daemon=True).start()
+        following = asyncio.create_task(self.feed.run())
         yield
-        for task in (*tasks, self._greeting):
+        for task in (following, self._greeting):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         self.pool.shutdown(wait=True)
+
+
+def _load_parser() -> None:
+    started = time.monotonic()
+    try:
+        compiled.prepare()
+    except Exception as error:
+        log.error("the line protocol parser stays uncompiled: writes are slow", exc_info=error)
+    else:
+        log.info("line protocol parser ready", seconds=round(time.monotonic() - started, 2))
 
 
 def build(settings: IngestSettings, url: Callable[[], str | None]) -> web.Application:
