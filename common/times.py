@@ -44,7 +44,7 @@ def parse_duration(text: str) -> int:
     total, at, last = 0, 0, ("", "")
     while at < len(body):
         match = _DURATION.match(body, at)
-        if match is None or int(match[1]) > _MAX_INT64:
+        if match is None or len(match[1]) > 30 or int(match[1]) > _MAX_INT64:
             raise Invalid("invalid duration")
         last = (match[1], match[2])
         total += int(match[1]) * UNIT_NS[match[2]]
