@@ -232,11 +232,23 @@ async def _read_part(content: aiohttp.StreamReader, max_bytes: int) -> bytes | _
 
 
 class Call:
-    """One verified call as its handler sees it. Parts are checked against the seal when the last one is read."""
+    """One verified call as its handler sees it. Parts are checked against the seal when the last one is read.
 
-    def __init__(self, caller: str, head: Any, content: aiohttp.StreamReader, key: bytes, nonce: bytes) -> None:
+    ``content_length`` is the size of the whole body, head and seal included; None = it is streamed.
+    """
+
+    def __init__(
+        self,
+        caller: str,
+        head: Any,
+        content: aiohttp.StreamReader,
+        key: bytes,
+        nonce: bytes,
+        content_length: int | None = None,
+    ) -> None:
         self.caller = caller
         self.head = head
+        self.content_length = content_length
         self._content = content
         self._key = key
         self._nonce = nonce
@@ -342,7 +354,8 @@ class RpcServer:
         handler = self._handlers.get(method.partition(".")[2])
         if handler is None:
             raise Invalid(f"no method {method}")
-        return Call(claim.caller, wire.decode_head(head), request.content, key, claim.nonce), handler
+        decoded = wire.decode_head(head)
+        return Call(claim.caller, decoded, request.content, key, claim.nonce, request.content_length), handler
 
     async def _send(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         head = wire.encode_head(reply.head)

@@ -155,6 +155,7 @@ class Append:
 
     def run(self, transaction: Transaction, draft: Draft) -> dict[str, Any]:
         """Check, then store. Returns the head of the answer."""
+        transaction.require_space(self.size)
         retry = _Retry()
         self._check_writes(transaction, draft, retry)
         self._check_buckets(draft, retry)

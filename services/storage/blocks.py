@@ -39,6 +39,7 @@ class Segment:
     level: int
     measurement: int
     shard_start_ns: int
+    shard_stop_ns: int
     min_time_ns: int
     max_time_ns: int
     rows: int
@@ -59,6 +60,7 @@ class BlockMeta:
     bucket_id: str
     measurement: str
     shard_start_ns: int
+    shard_stop_ns: int
     level: int
     min_time_ns: int
     max_time_ns: int
@@ -77,12 +79,13 @@ def parse_meta(meta: Any) -> BlockMeta:
     """Read a block's meta (``common/segment.py``). Raises Invalid when it isn't one."""
     try:
         entries = meta["chunks"]
-        shard_start_ns, _ = meta["shard"]
+        shard_start_ns, shard_stop_ns = meta["shard"]
         min_time_ns, max_time_ns = meta["time"]
         parsed = BlockMeta(
             bucket_id=_of(str, meta["bucket"]),
             measurement=_of(str, meta["measurement"]),
             shard_start_ns=_of(int, shard_start_ns),
+            shard_stop_ns=_of(int, shard_stop_ns),
             level=_of(int, meta["level"]),
             min_time_ns=_of(int, min_time_ns),
             max_time_ns=_of(int, max_time_ns),
@@ -118,8 +121,8 @@ def _of(kind: type[T], value: Any) -> T:
 def segment_of(block: BlockMeta, id: int, order: int, measurement: int, offset: int) -> Segment:
     """The segment that *block* becomes."""
     return Segment(
-        id, order, block.level, measurement, block.shard_start_ns, block.min_time_ns, block.max_time_ns, block.rows,
-        offset, block.size, block.packed,
+        id, order, block.level, measurement, block.shard_start_ns, block.shard_stop_ns,
+        block.min_time_ns, block.max_time_ns, block.rows, offset, block.size, block.packed,
     )  # fmt: skip
 
 

@@ -95,6 +95,16 @@ class Loaded:
 class Transaction(Protocol):
     """Changes within one transaction. All of them happen, or none; reads see the changes before them."""
 
+    engine_error: type[Exception]
+    """What the engine raises; it ends the transaction, whoever's fault it is."""
+
+    @property
+    def changes(self) -> int:
+        """How many rows have been changed so far."""
+
+    def require_space(self, size: int) -> None:
+        """Raises Unavailable unless *size* more bytes can be stored and space is left for deleting."""
+
     def next_number(self) -> int:
         """The next number of the one sequence."""
 
@@ -132,7 +142,7 @@ class Transaction(Protocol):
 
     def quarantine(self, segment: int, at_ms: int, reason: str) -> None: ...
 
-    def delete_commits(self, numbers: Sequence[int], segments: Sequence[int]) -> None:
+    def delete_commits(self, numbers: Sequence[int]) -> None:
         """Delete whole commits, and what is noted about their segments."""
 
     def delete_segments(self, segments: Sequence[int]) -> None:
@@ -148,6 +158,9 @@ class Transaction(Protocol):
     def put_record(self, record: StoredRecord, unique: Sequence[str], indexes: Sequence[tuple[str, Any]]) -> None: ...
 
     def delete_record(self, kind: str, id: str) -> None: ...
+
+    def forget_keys(self, kind: str, id: str) -> None:
+        """Take away the unique keys and index values of a record."""
 
 
 class Catalog(Protocol):
@@ -181,8 +194,8 @@ class Catalog(Protocol):
     async def checkpoint(self, *, at_bytes: int) -> None:
         """Write the log back into the main file when it holds at least *at_bytes*."""
 
-    async def give_back_space(self, max_pages: int) -> int:
-        """Return up to *max_pages* free pages to the file system; returns how many are left."""
+    async def give_back_space(self, max_bytes: int, keep_bytes: int) -> None:
+        """Return up to *max_bytes* of unused space to the file system, but keep *keep_bytes* for what comes."""
 
     def log_bytes(self) -> int:
         """Size of the write-ahead log file."""

@@ -55,11 +55,14 @@ class BucketContents:
 
 @dataclass(slots=True)
 class LevelZero:
-    """A commit's row: how many of its blocks are still planned with, and what it holds."""
+    """A level-0 commit's row on disk.
+
+    Attributes:
+        held: how many of its segments are planned with, retired or quarantined; at 0 the row can go.
+    """
 
     size: int
-    living: int
-    blocks: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,10 @@ class State:
         self._living: dict[int, Segment] = {}
         self.retired: dict[int, Retired] = {}
         self.quarantined: dict[int, str] = {}
-        # Dropped measurements whose contents are still on disk, with the compacted segments among them.
-        self.dropped: dict[int, list[int]] = {}
+        # Commits that hold nothing any more.
+        self.empty: set[int] = set()
+        # Dropped measurements whose contents are still on disk: their compacted segments, (id, bytes).
+        self.dropped: dict[int, list[tuple[int, int]]] = {}
         self.level0_blocks = 0
         self.level0_bytes = 0
 
@@ -126,7 +131,7 @@ class State:
         self.contents[measurement.bucket_id].version = number
 
     def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
-        self.commits[number] = LevelZero(size, 0, len(segments))
+        self.commits[number] = LevelZero(size)
         for segment in segments:
             self.add_segment(segment, number)
 
@@ -136,29 +141,39 @@ class State:
         measurement.version = number
         self._living[segment.id] = segment
         if segment.level == 0:
-            self.commits[commit_of(segment.id)].living += 1
+            self.commits[commit_of(segment.id)].held += 1
             self.level0_blocks += 1
             self.level0_bytes += segment.size
 
     def retire(self, segments: Iterable[int], at_ms: int, number: int) -> None:
         """Plan with these no longer; they stay readable until they are deleted."""
         for id in segments:
-            segment = self._take(id)
+            segment = self._take(id, number)
             if segment is not None:
-                measurement = self.by_id[segment.measurement]
-                del measurement.segments[id]
-                measurement.version = number
                 self.retired[id] = Retired(segment, at_ms)
 
     def quarantine(self, id: int, reason: str, number: int) -> None:
         """Never read it again, nor delete it."""
         self.quarantined[id] = reason
         self.retired.pop(id, None)
-        segment = self._take(id)
-        if segment is not None:
-            measurement = self.by_id[segment.measurement]
-            del measurement.segments[id]
-            measurement.version = number
+        self._take(id, number)
+
+    def forget_retired(self, segments: Iterable[int]) -> None:
+        """These can't be read any more."""
+        for id in segments:
+            retired = self.retired.pop(id, None)
+            if retired is not None and retired.segment.level == 0:
+                self._let_go(id)
+
+    def forget_commits(self, numbers: Iterable[int]) -> None:
+        """These rows are deleted."""
+        for number in numbers:
+            self.commits.pop(number, None)
+            self.empty.discard(number)
+
+    def note_if_empty(self, number: int) -> None:
+        if not self.commits[number].held:
+            self.empty.add(number)
 
     def drop_measurement(self, measurement: Measurement) -> None:
         """Forget it with its segments, at once; what is left to delete is noted in ``dropped``."""
@@ -166,17 +181,31 @@ class State:
         del contents.measurements[measurement.name]
         if not contents.measurements:
             del self.contents[measurement.bucket_id]
-        del self.by_id[measurement.id]
         retired = [id for id, retired in self.retired.items() if retired.segment.measurement == measurement.id]
-        segments = [*measurement.segments.values(), *(self.retired.pop(id).segment for id in retired)]
-        for id in measurement.segments:
-            self._take(id)
-        self.dropped[measurement.id] = [segment.id for segment in segments if segment.level > 0]
+        living = list(measurement.segments)
+        segments = [*measurement.segments.values(), *(self.retired[id].segment for id in retired)]
+        for id in living:
+            segment = self._take(id, measurement.version)
+            if segment is not None and segment.level == 0:
+                self._let_go(id)
+        self.forget_retired(retired)
+        del self.by_id[measurement.id]
+        self.dropped[measurement.id] = [(segment.id, segment.size) for segment in segments if segment.level > 0]
 
-    def _take(self, id: int) -> Segment | None:
+    def _take(self, id: int, number: int) -> Segment | None:
+        """Out of those that are planned with."""
         segment = self._living.pop(id, None)
-        if segment is not None and segment.level == 0:
-            self.commits[commit_of(id)].living -= 1
+        if segment is None:
+            return None
+        measurement = self.by_id[segment.measurement]
+        del measurement.segments[id]
+        measurement.version = number
+        if segment.level == 0:
             self.level0_blocks -= 1
             self.level0_bytes -= segment.size
         return segment
+
+    def _let_go(self, id: int) -> None:
+        number = commit_of(id)
+        self.commits[number].held -= 1
+        self.note_if_empty(number)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from common.errors import InfluxError, InternalError, Unavailable
 from common.log import get_logger
 from services.storage.catalog import Loaded, StoredRecord, Transaction
+from services.storage.fatal import end_process
 from services.storage.segment_store import SegmentStore
 from services.storage.sqlite import connection as connections
 from services.storage.sqlite import reads
@@ -30,13 +31,8 @@ from services.storage.sqlite.transaction import SqliteTransaction
 T = TypeVar("T")
 log = get_logger("storage.sqlite")
 FILE_NAME = "tidegate.db"
-EXIT_FATAL = 74  # EX_IOERR
-
-
-def end_process(reason: str) -> NoReturn:
-    """End this process at once: no clean-up may touch the file, the next start recovers from the log."""
-    log.critical("storage ends: the disk failed under a write, and what was written is not known", reason=reason)
-    os._exit(EXIT_FATAL)
+# With this much free space nobody counts.
+ENOUGH_BYTES = 256 << 20
 
 
 class SqliteCatalog:
@@ -86,7 +82,7 @@ class SqliteCatalog:
         connection = await connections.writer(self.path, self._page_bytes, self._synchronous)
         assert isinstance(connection, Connection)
         self._writer = connection
-        await connection.run(_prepare)
+        self._page_bytes = await connection.run(_prepare)
         await self._readers.open()
         if not connections.is_fixed_version():
             log.warning(
@@ -114,7 +110,7 @@ class SqliteCatalog:
     def _transact(self, connection: sqlite3.Connection, change: Callable[[Transaction], T]) -> T:
         try:
             connection.execute("BEGIN IMMEDIATE")
-            transaction = SqliteTransaction(connection)
+            transaction = SqliteTransaction(connection, self._free_bytes)
             result = change(transaction)
             if transaction.finish():
                 began = time.perf_counter()
@@ -160,29 +156,29 @@ class SqliteCatalog:
                 self._on_fatal(f"checkpoint: {error}")
             log.warning("cannot write the log back", reason=str(error))
 
-    async def give_back_space(self, max_pages: int) -> int:
-        return await self.writer.run(lambda connection: self._give_back_space(connection, max_pages))
+    async def give_back_space(self, max_bytes: int, keep_bytes: int) -> None:
+        await self.writer.run(lambda connection: self._give_back_space(connection, max_bytes, keep_bytes))
 
-    def _give_back_space(self, connection: sqlite3.Connection, max_pages: int) -> int:
+    def _give_back_space(self, connection: sqlite3.Connection, max_bytes: int, keep_bytes: int) -> None:
+        (free_pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+        pages = min(max_bytes, free_pages * self._page_bytes - keep_bytes) // self._page_bytes
+        if pages <= 0:
+            return
         try:
             # Each row is one page given back; the statement must be run to its end.
-            connection.execute(f"PRAGMA incremental_vacuum({int(max_pages)})").fetchall()
+            connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
         except sqlite3.Error as error:
             raise self._error_of(error) from error
-        (left,) = connection.execute("PRAGMA freelist_count").fetchone()
-        return int(left)
 
-    async def free_bytes(self) -> int:
-        """Bytes that can still be stored: free space of the disk, less the reserve, and free pages of the file."""
-
-        def count(connection: sqlite3.Connection) -> int:
-            disk = os.statvfs(self.path)
-            reserve = min(self._reserve_bytes, disk.f_blocks * disk.f_frsize // 16)
-            (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
-            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-            return disk.f_bavail * disk.f_frsize - reserve + int(pages) * int(page_bytes)
-
-        return await self.writer.run(count)
+    def _free_bytes(self, connection: sqlite3.Connection) -> int:
+        """Bytes that may still be stored: free space of the disk, less the reserve, and free pages of the file."""
+        disk = os.statvfs(self.path)
+        reserve = min(self._reserve_bytes, disk.f_blocks * disk.f_frsize // 16)
+        free = disk.f_bavail * disk.f_frsize - reserve
+        if free > ENOUGH_BYTES:
+            return free
+        (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+        return free + int(pages) * self._page_bytes
 
     # ---- reading
 
@@ -204,12 +200,15 @@ class SqliteCatalog:
             return 0
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection) -> int:
+    """Bring the file to the newest form; returns its page size."""
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         raise WrongDatabase(f"the database can't be put into WAL mode (it is in {mode} mode)")
     migrate(connection)
     connection.execute("INSERT OR IGNORE INTO facts VALUES ('hash_key', ?)", (secrets.token_bytes(16),))
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(page_bytes)
 
 
 def _checkpoint_all(connection: sqlite3.Connection) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgpack
 
+from common.errors import Unavailable
 from services.storage.catalog import BlockRow, SegmentRow, StoredRecord, from_key, to_key
 from services.storage.segment_store import segment_id
 from services.storage.sqlite import reads
@@ -17,13 +18,25 @@ from services.storage.sqlite import reads
 class SqliteTransaction:
     """``catalog.Transaction`` on one connection that is within a transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    engine_error: type[Exception] = sqlite3.Error
+
+    def __init__(self, connection: sqlite3.Connection, count_free: Callable[[sqlite3.Connection], int]) -> None:
         self._connection = connection
+        self._count_free = count_free
+        self._free_bytes: int | None = None
         self._execute = connection.execute
         self._number: int | None = None
         self._at_start = connection.total_changes
 
-    # ---- numbers
+    # ---- space and numbers
+
+    def require_space(self, size: int) -> None:
+        if self._free_bytes is None:
+            self._free_bytes = self._count_free(self._connection)
+        # It stands in the log before it stands in the file.
+        if self._free_bytes < 2 * size:
+            raise Unavailable("cannot store: the disk is full", retry_after_s=5)
+        self._free_bytes -= 2 * size
 
     def next_number(self) -> int:
         if self._number is None:
@@ -110,7 +123,7 @@ class SqliteTransaction:
     def quarantine(self, segment: int, at_ms: int, reason: str) -> None:
         self._execute("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?)", (segment, at_ms, reason))
 
-    def delete_commits(self, numbers: Sequence[int], segments: Sequence[int]) -> None:
+    def delete_commits(self, numbers: Sequence[int]) -> None:
         self._connection.executemany("DELETE FROM commits WHERE number = ?", [(n,) for n in numbers])
         # All of a commit's segments are neighbours.
         ranges = [(segment_id(n, 0), segment_id(n + 1, 0)) for n in numbers]
@@ -153,6 +166,9 @@ class SqliteTransaction:
         key = (to_key(kind), to_key(id))
         self._forget_keys(*key)
         self._execute("DELETE FROM records WHERE kind = ? AND id = ?", key)
+
+    def forget_keys(self, kind: str, id: str) -> None:
+        self._forget_keys(to_key(kind), to_key(id))
 
     def _forget_keys(self, kind: bytes, id: bytes) -> None:
         self._execute("DELETE FROM record_keys WHERE kind = ? AND id = ?", (kind, id))

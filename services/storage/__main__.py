@@ -1,0 +1,30 @@
+"""``python -m services.storage``: run storage until SIGTERM. Ends with status 1 when it can't use the data folder."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import sys
+
+from common import log
+from common.web import Server, run, run_until_stopped
+from services.storage.app import build
+from services.storage.config import StorageSettings
+from services.storage.lock import FolderHeld
+from services.storage.sqlite.migrate import WrongDatabase
+
+
+async def main() -> None:
+    settings = StorageSettings()
+    log.configure("storage", secrets.token_hex(4), settings.log_level, settings.log_format)
+    try:
+        server = Server(build(settings), settings.internal_host, settings.storage_port, settings.advertise_host)
+        await run_until_stopped(server, "storage")
+    except (FolderHeld, WrongDatabase) as error:
+        sys.exit(f"storage can't start: {error}")
+    except (OSError, sqlite3.Error) as error:
+        sys.exit(f"storage can't start with the data folder {settings.data}: {error}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,83 @@
+"""What is stored, answered from memory: plans, measurements, field types (docs/rpc.md) · pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common import wire
+from common.errors import Invalid
+from services.storage.blocks import Segment
+from services.storage.catalog import to_key
+from services.storage.state import FieldTypes, Measurement, State
+
+
+def answer_plan(state: State, head: Any) -> dict[str, Any]:
+    """``storage.plan``: the segments of some measurements of a bucket that touch a time range."""
+    match head:
+        case {"bucket_id": str(bucket_id), "measurements": dict(held), "start_ns": int(start), "stop_ns": int(stop)}:
+            pass
+        case _:
+            raise Invalid("cannot plan: the head has no known form")
+    answers: dict[str, Any] = {}
+    for name, version in held.items():
+        measurement = state.find(bucket_id, name)
+        if measurement is not None:
+            unchanged = measurement.version == version
+            answers[name] = None if unchanged else _plan_of(measurement, start, stop)
+    return {"number": state.number, "measurements": answers}
+
+
+def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int) -> dict[str, Any]:
+    return {
+        "version": measurement.version,
+        "segments": [
+            [segment.id, segment.order, wire.decode_head(segment.meta)]
+            for segment in segments_within(measurement, start_ns, stop_ns)
+        ],
+        "tombstones": [],
+        "series": [measurement.id, measurement.series.count],
+    }
+
+
+def segments_within(measurement: Measurement, start_ns: int, stop_ns: int) -> list[Segment]:
+    """Segments with rows that may lie in ``[start_ns, stop_ns)``, in the order in which they win."""
+    touching = (
+        segment
+        for segment in measurement.segments.values()
+        if segment.min_time_ns < stop_ns and segment.max_time_ns >= start_ns
+    )
+    return sorted(touching, key=lambda segment: (segment.order, segment.id))
+
+
+def answer_measurements(state: State, head: Any) -> dict[str, Any]:
+    """``storage.measurements``: names, series counts and field types of a bucket."""
+    match head:
+        case {"bucket_id": str(bucket_id), "version": int(version)}:
+            pass
+        case _:
+            raise Invalid("cannot list measurements: the head has no known form")
+    contents = state.contents.get(bucket_id)
+    if contents is None:
+        return {"version": 0} if version == 0 else {"version": 0, "measurements": []}
+    if contents.version == version:
+        return {"version": version}
+    measurements = sorted(contents.measurements.values(), key=lambda measurement: to_key(measurement.name))
+    return {
+        "version": contents.version,
+        "measurements": [[m.name, m.series.count, types_on_wire(m.fields)] for m in measurements],
+    }
+
+
+def answer_schema(state: State, head: Any) -> dict[str, Any]:
+    """``storage.schema``: field types of some measurements."""
+    match head:
+        case {"bucket_id": str(bucket_id), "measurements": list(names)}:
+            found = {name: state.find(bucket_id, name) for name in names if isinstance(name, str)}
+        case _:
+            raise Invalid("cannot tell the schema: the head has no known form")
+    fields = {name: types_on_wire(measurement.fields) for name, measurement in found.items() if measurement is not None}
+    return {"number": state.number, "fields": fields}
+
+
+def types_on_wire(fields: FieldTypes) -> list[list[Any]]:
+    return [[start_ns, name, int(type)] for start_ns, types in fields.items() for name, type in types.items()]

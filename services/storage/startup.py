@@ -1,0 +1,80 @@
+"""The state as of a start, from what the catalog has loaded · pure.
+
+What is damaged is left out and said: the rest is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from common import wire
+from common.errors import Invalid
+from common.model import FieldType
+from services.storage.blocks import Segment, parse_meta, segment_of
+from services.storage.catalog import BlockRow, Loaded
+from services.storage.segment_store import segment_id
+from services.storage.series import series_set
+from services.storage.state import Measurement, State
+
+
+def build_state(loaded: Loaded) -> State:
+    """The state; damaged segments that nobody knew of are in ``quarantined`` too."""
+    state = State()
+    state.number = loaded.number
+    state.buckets = set(loaded.buckets)
+    state.quarantined = dict(loaded.quarantined)
+    state.dropped = {id: [] for id in loaded.dropped}
+    for row in loaded.measurements:
+        # A version that clients hold from before the start stands for the state as of that number: it is this one.
+        state.add_measurement(Measurement(row.id, row.bucket_id, row.name, loaded.number))
+    for id, shard_start_ns, field, type in loaded.fields:
+        if id in state.by_id:
+            state.by_id[id].fields.setdefault(shard_start_ns, {})[field] = FieldType(type)
+    for id, pieces in groupby(loaded.series_ids, lambda piece: piece[0]):
+        if id in state.by_id:
+            state.by_id[id].series = series_set(ids for _, _, _, ids in pieces)
+    for commit in loaded.commits:
+        if commit.blocks is None:
+            state.quarantined[segment_id(commit.number, 0)] = "the directory of the commit does not have its checksum"
+            continue
+        state.add_commit(commit.number, commit.size, ())
+        for segment in _level0_segments(state, commit.number, commit.blocks):
+            _place(state, segment, loaded)
+        state.note_if_empty(commit.number)
+    for row_ in loaded.segments:
+        if row_.measurement in state.dropped:
+            state.dropped[row_.measurement].append((row_.id, row_.size))
+        elif row_.meta is None:
+            state.quarantined[row_.id] = "the meta of the segment does not have its checksum"
+        elif row_.measurement in state.by_id and row_.id not in state.quarantined:
+            segment_ = _parse(state, row_.id, row_.order, row_.measurement, 0, row_.meta)
+            if segment_ is not None:
+                _place(state, segment_, loaded)
+    # They are deleted in the order in which they stand there.
+    state.retired = dict(sorted(state.retired.items(), key=lambda item: item[1].at_ms))
+    return state
+
+
+def _level0_segments(state: State, number: int, blocks: list[BlockRow]) -> Iterator[Segment]:
+    for index, block in enumerate(blocks):
+        id = segment_id(number, index)
+        if block.measurement in state.by_id and id not in state.quarantined:
+            segment = _parse(state, id, id, block.measurement, block.offset, block.meta)
+            if segment is not None:
+                yield segment
+
+
+def _parse(state: State, id: int, order: int, measurement: int, offset: int, meta: bytes) -> Segment | None:
+    try:
+        return segment_of(parse_meta(wire.decode_head(meta)), id, order, measurement, offset)
+    except Invalid as error:
+        state.quarantined[id] = str(error)
+        return None
+
+
+def _place(state: State, segment: Segment, loaded: Loaded) -> None:
+    state.add_segment(segment, loaded.number)
+    replaced_ms = loaded.replaced.get(segment.id)
+    if replaced_ms is not None:
+        state.retire([segment.id], replaced_ms, loaded.number)

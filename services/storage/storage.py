@@ -1,0 +1,153 @@
+"""All parts of storage, wired; opened and closed in mirror order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from importlib.metadata import version
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from common.budget import Budget
+from common.log import get_logger
+from services.storage.append import AppendRequest
+from services.storage.commits import Committer
+from services.storage.config import StorageSettings
+from services.storage.dictionary import Dictionary
+from services.storage.feed import Feed
+from services.storage.instances import Instance, Instances
+from services.storage.lock import FolderLock
+from services.storage.metrics import Metrics, StateCollector
+from services.storage.pressure import Pressure
+from services.storage.segments import Segments
+from services.storage.sqlite.catalog import SqliteCatalog
+from services.storage.startup import build_state
+from services.storage.state import State
+from services.storage.sweep import Sweeper
+
+log = get_logger("storage")
+VERSION = version("tidegate")
+LEASE_CHECK_S = 0.5
+
+
+class Storage:
+    """One storage process."""
+
+    def __init__(self, settings: StorageSettings, registry: CollectorRegistry) -> None:
+        self.settings = settings
+        self.budget = Budget(settings.budget_bytes)
+        self.feed = Feed()
+        self.instances = Instances(time.monotonic, self._tell_instances)
+        self.pressure = Pressure(self.level0_load)
+        self.metrics = Metrics(registry)
+        self.state = State()
+        self.hash_key = b""
+        self.is_ready = False
+        self._lock = FolderLock(settings.data)
+        self.catalog = SqliteCatalog(
+            settings.data,
+            page_bytes=settings.storage_page_bytes,
+            durable=settings.durability == "durable",
+            readers=settings.storage_readers,
+            reserve_bytes=settings.storage_reserve_bytes,
+            on_commit=self.metrics.commit_seconds.observe,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        registry.register(StateCollector(lambda: self.state, self._gauges))
+
+    async def open(self) -> None:
+        """Take the data folder, load the metadata, start the writer and what runs in the background.
+
+        Raises FolderHeld when another process holds the folder; WrongDatabase, OSError or sqlite3.Error when the data
+        can't be used.
+        """
+        began = time.monotonic()
+        self._lock.take()
+        await self.catalog.open()
+        loaded = await self.catalog.load()
+        self.hash_key = loaded.hash_key
+        self.state = await asyncio.to_thread(build_state, loaded)
+        for segment, reason in self.state.quarantined.items():
+            log.error("a segment is in quarantine", segment=segment, reason=reason)
+        self.committer = Committer(
+            self.catalog,
+            self.state,
+            self.feed,
+            log_limit_bytes=self.settings.storage_wal_bytes,
+            on_group=self.metrics.observe_group,
+        )
+        self.segments = Segments(self.catalog, self.state, self.committer)
+        self.dictionary = Dictionary(self.catalog, self.state)
+        self.committer.start()
+        sweeper = Sweeper(
+            self.catalog, self.state, self.committer, self.settings.storage_keep_replaced_s * 1000, self.now_ms
+        )
+        self._tasks = [asyncio.create_task(sweeper.run()), asyncio.create_task(self._expire_leases())]
+        self.is_ready = True
+        log.info(
+            "data loaded",
+            seconds=round(time.monotonic() - began, 3),
+            number=self.state.number,
+            measurements=len(self.state.by_id),
+            commits=len(self.state.commits),
+        )
+
+    async def close(self) -> None:
+        """Finish what is queued, write the log back, let the folder go."""
+        self.is_ready = False
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.committer.close()
+        await self.catalog.close()
+        self._lock.give_back()
+
+    def readiness(self) -> dict[str, Any]:
+        """For /ready."""
+        if not self.is_ready:
+            return {"status": "starting"}
+        return {
+            "status": "ready",
+            "number": self.state.number,
+            "quarantined": len(self.state.quarantined),
+            "level0": round(self.level0_load(), 3),
+        }
+
+    def level0_load(self) -> float:
+        """How full level 0 is; past 1 appends are held back."""
+        blocks = self.state.level0_blocks / self.settings.storage_level0_blocks
+        return max(blocks, self.state.level0_bytes / self.settings.storage_level0_bytes)
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def count_append(self, request: AppendRequest, answer: dict[str, Any]) -> None:
+        """Tell the metrics of one append."""
+        if "retry" in answer:
+            self.metrics.appends.labels("retry").inc()
+            return
+        self.metrics.appends.labels("stored").inc()
+        self.metrics.rows.inc(sum(block.rows for block in request.blocks))
+        self.metrics.bytes.inc(len(request.data))
+
+    async def _expire_leases(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_CHECK_S)
+            self.instances.expire()
+
+    def _tell_instances(self, listed: list[Instance]) -> None:
+        self.feed.publish({"instances": [list(instance) for instance in listed]})
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "queued_changes": self.committer.queued if self.is_ready else 0,
+            "wal_bytes": self.catalog.log_bytes(),
+            "budget_used_bytes": self.budget.used_bytes,
+            "level0_blocks": self.state.level0_blocks,
+            "level0_bytes": self.state.level0_bytes,
+            "level0_load": self.level0_load(),
+            "feed_subscribers": len(self.feed),
+        }
