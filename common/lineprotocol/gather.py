@@ -129,7 +129,6 @@ def check_entries(
 
 def lay_out(
     order: Any, offsets: Any, series: Any, times: Any, out_row: Any, out_time: Any, run_series: Any, run_start: Any,
-    out_offsets: Any, run_offsets: Any,
 ) -> int:  # fmt: skip
     """Number the rows of the blocks: sorted rows of equal series and time become one.
 
@@ -137,8 +136,7 @@ def lay_out(
         order: rows by group and series; *offsets*: where each group begins.
         out_row: int64, as long as order: gets the block row of each.
         out_time: int64: gets the time of each block row.
-        run_series, run_start: int64: get series and first block row of each run of one series.
-        out_offsets, run_offsets: int64, groups + 1: get each group's first block row and first run.
+        run_series, run_start: int64: get series and first block row of each run of one series (run_start has one more: the end).
 
     Returns:
         number of runs; -1 when times are not ascending within a series: then the rows have to be sorted by time too.
@@ -146,8 +144,6 @@ def lay_out(
     out = -1
     runs = 0
     for g in range(len(offsets) - 1):
-        out_offsets[g] = out + 1
-        run_offsets[g] = runs
         last_series = -1
         last_time = 0
         for at in range(offsets[g], offsets[g + 1]):
@@ -165,8 +161,6 @@ def lay_out(
             last_time = times[row]
             out_time[out] = last_time
             out_row[at] = out
-    out_offsets[len(offsets) - 1] = out + 1
-    run_offsets[len(offsets) - 1] = runs
     run_start[runs] = out + 1
     return runs
 

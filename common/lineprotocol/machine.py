@@ -46,9 +46,7 @@ SIGNATURES: dict[str, Any] = {
     "check_entries": types.int64(
         _INT64S, _INT32S, BYTES, _INT64S, _INT64S, _FLAGS, _INT64S, _INT32S, BYTES, BYTES, _INT64S, _INT64S_2, _INT64S_2
     ),
-    "lay_out": types.int64(
-        _INT64S, _INT64S, _INT32S, _INT64S, _INT64S, _INT64S, _INT64S, _INT64S, _INT64S, _INT64S
-    ),
+    "lay_out": types.int64(_INT64S, _INT64S, _INT32S, _INT64S, _INT64S, _INT64S, _INT64S, _INT64S),
     "plan_pieces": types.int64(_INT64S, _INT32S, _FLAGS, _INT64S, _INT64S, _INT64S, _INT64S, _INT64S_2, _INT64S),
     "fill_cells": types.int64(
         _INT64S, _INT32S, BYTES, _WORDS, _FLAGS, _INT64S, _INT64S, _INT64S_2, _INT64S, _INT64S, _WORDS, _FLAGS,
