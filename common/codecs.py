@@ -13,6 +13,7 @@ arithmetic on values is modulo 2^64, so that int64 and uint64 share every codec.
              / %x06 count(4) sized ints              ; distinct: the values that occur, then which one it is
     sized    = length(4) ints                        ; ints of length bytes
     bytes    = %x00 raw / %x01 byte(1) / %x02 length(4) zstd-frame
+             / %x03 bits(1) packed                   ; values under 2^bits, bits 1 or 2, the first in the lowest bits
     floats   = %x00 ints                             ; the bits as uint64
              / %x01 exponent(1) ints                 ; decimal: value = inner / 10^exponent, exactly
              / %x02 exponent(1) count(4) sized sized ints  ; the same, with the bits (2nd) at the positions (1st)
@@ -38,7 +39,7 @@ Buffer = bytes | bytearray | memoryview
 Words = NDArray[np.uint64]
 
 CONSTANT, NARROW, PLANES, DELTA, SCALED, PATCHED, DISTINCT = range(7)
-BYTES_RAW, BYTES_CONSTANT, BYTES_ZSTD = range(3)
+BYTES_RAW, BYTES_CONSTANT, BYTES_ZSTD, BYTES_PACKED = range(4)
 FLOAT_BITS, FLOAT_DECIMAL, FLOAT_DECIMAL_PATCHED = range(3)
 
 # Bounds of what a decoder may allocate, whatever the bytes say.
@@ -53,6 +54,9 @@ _ZSTD_GAIN = 0.03
 _FEW = 48
 _MAX_EXPONENT, _MAX_CHEAP_EXPONENT = 12, 6
 _MAX_EXCEPTIONS = 0.02
+_DISTINCT_SAMPLE, _MAX_DISTINCT = 1 << 14, 1 << 16
+# A commit looks for decimals from so many values on: fewer are written sooner than examined.
+_CHEAP_DECIMAL = 2048
 _MASK = (1 << 64) - 1
 
 _BASE = struct.Struct("<BQ")
@@ -157,10 +161,15 @@ def _encode_best(values: NDArray[Any], depth: int) -> bytes:
     sample = _sample(values)
     encode: Callable[[NDArray[Any], int], bytes | None] = _encode_planes
     best = _encode_planes(sample, depth)
-    for other in (_encode_delta, _encode_patched, _encode_distinct):
+    for other in (_encode_delta, _encode_patched):
         tried = other(sample, depth)
         if tried is not None and len(tried) < len(best):
             best, encode = tried, other
+    if len(best) > 2 * len(sample) and depth > 1:
+        # A sample shows too few of the values that repeat to judge by; a look at all is worth it for wide ones only.
+        whole = _encode_distinct(values, depth)
+        if whole is not None and len(whole) * len(sample) < len(best) * len(values):
+            return whole
     if sample is values:
         return best
     whole = encode(values, depth)
@@ -226,16 +235,15 @@ def _encode_patched(values: NDArray[Any], depth: int) -> bytes | None:
 
 def _encode_distinct(values: NDArray[Any], depth: int) -> bytes | None:
     """Few values that occur often; None where they are many."""
-    if depth < 2 or len(values) < _FEW:
-        return None
-    few = values[:: max(1, len(values) // 1024)]
-    if len(np.unique(few)) * 2 > len(few):
+    few = values[:: max(1, len(values) // _DISTINCT_SAMPLE)]
+    if len(np.unique(few)) > 0.6 * len(few):
         return None
     distinct = np.unique(values)
-    if len(distinct) * 4 > len(values) or len(distinct) > 1 << 16:
+    if len(distinct) * 4 > len(values) or len(distinct) > _MAX_DISTINCT:
         return None
-    codes = np.searchsorted(distinct, values).astype(np.int64)
-    return _COUNT.pack(DISTINCT, len(distinct)) + sized(_encode_best(distinct, 1)) + _encode_best(codes, depth - 2)
+    codes = np.searchsorted(distinct, values)
+    table = _encode_best(distinct, 1)
+    return _COUNT.pack(DISTINCT, len(distinct)) + sized(table) + _encode_best(codes.astype(np.int64), depth - 2)
 
 
 def sized(encoded: bytes) -> bytes:
@@ -289,9 +297,12 @@ def _decode_delta(reader: Reader, count: int, depth: int) -> Words:
     if not count:
         raise reader.damaged("differences of no value")
     values = np.empty(count, np.uint64)
-    values[0] = reader.u64()
-    values[1:] = decode_ints(reader, count - 1, depth + 1)
-    return np.cumsum(values, out=values)
+    values[0] = first = reader.u64()
+    differences = decode_ints(reader, count - 1, depth + 1)
+    if count > 1:
+        differences[:1] += np.uint64(first)
+    np.cumsum(differences, out=values[1:])
+    return values
 
 
 def _decode_scaled(reader: Reader, count: int, depth: int) -> Words:
@@ -357,13 +368,41 @@ _DECODERS: dict[int, Callable[[Reader, int, int], Words]] = {
 
 
 def encode_bytes(values: NDArray[np.uint8]) -> bytes:
-    """A run of bytes: one value, raw, or zstd-1 where that pays."""
-    if len(values) and not (values != values[0]).any():
+    """A run of bytes: one value, raw, packed bits, or zstd-1 where that pays."""
+    count = len(values)
+    if count and not (values != values[0]).any():
         return bytes((BYTES_CONSTANT, values[0]))
-    packed = zstandard.ZstdCompressor(level=1).compress(values.data) if len(values) >= _FEW else b""
-    if packed and len(packed) + 4 <= len(values) * (1 - _ZSTD_GAIN):
+    if count < _FEW:
+        return bytes((BYTES_RAW,)) + values.tobytes()
+    packed = zstandard.ZstdCompressor(level=1).compress(values.data)
+    greatest = int(values.max())
+    # zstd takes at least one bit a value, and wastes some on matches that are chance.
+    if greatest < 4 and len(packed) > count * (1 + (greatest > 1)) // 8:
+        bits = 1 + (greatest > 1)
+        return bytes((BYTES_PACKED, bits)) + _pack(values, bits).tobytes()
+    if len(packed) + 4 <= count * (1 - _ZSTD_GAIN):
         return bytes((BYTES_ZSTD,)) + _LENGTH.pack(len(packed)) + packed
     return bytes((BYTES_RAW,)) + values.tobytes()
+
+
+def _pack(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    if bits == 1:
+        return np.packbits(values, bitorder="little")
+    fours = np.zeros((len(values) + 3) // 4 * 4, np.uint8)
+    fours[: len(values)] = values
+    fours[1::4] <<= 2
+    fours[2::4] <<= 4
+    fours[3::4] <<= 6
+    return fours[0::4] | fours[1::4] | fours[2::4] | fours[3::4]
+
+
+def _unpack(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint8]:
+    if bits == 1:
+        return np.unpackbits(packed, count=count, bitorder="little")
+    fours = np.empty((len(packed), 4), np.uint8)
+    for place in range(4):
+        np.bitwise_and(packed >> (2 * place), 3, out=fours[:, place])
+    return fours.reshape(-1)[:count]
 
 
 def decode_bytes(reader: Reader, count: int) -> NDArray[np.uint8]:
@@ -373,6 +412,11 @@ def decode_bytes(reader: Reader, count: int) -> NDArray[np.uint8]:
         return np.frombuffer(reader.take(count), np.uint8)
     if form == BYTES_CONSTANT:
         return np.full(count, reader.u8(), np.uint8)
+    if form == BYTES_PACKED:
+        bits = reader.u8()
+        if bits not in (1, 2):
+            raise reader.damaged(f"{bits} bits")
+        return _unpack(np.frombuffer(reader.take((count * bits + 7) // 8), np.uint8), bits, count)
     if form != BYTES_ZSTD:
         raise reader.damaged(f"unknown form {form} of bytes")
     packed = reader.take(reader.u32())
@@ -436,7 +480,7 @@ class Reader:
 def encode_floats(values: NDArray[np.float64], level: int) -> bytes:
     """float64 as bytes, bit by bit the same when decoded, -0.0 and NaN included."""
     count = len(values)
-    if count >= _FEW or (level > 0 and count > 1):
+    if count >= (2 if level > 0 else _CHEAP_DECIMAL):
         decimal = _encode_decimal(values, level)
         if decimal is not None:
             return decimal
@@ -454,8 +498,7 @@ def _encode_decimal(values: NDArray[np.float64], level: int) -> bytes | None:
     exponent = _find_exponent(few, _MAX_CHEAP_EXPONENT if level <= 0 else _MAX_EXPONENT, allowed)
     if exponent is None:
         return None
-    whole, exact = _scale(values, exponent)
-    numbers = whole.astype(np.int64)
+    numbers, exact = _scale(values, exponent)
     if exact.all():
         return _EXPONENT.pack(FLOAT_DECIMAL, exponent) + encode_ints(numbers, level)
     positions = np.flatnonzero(~exact)
@@ -472,23 +515,20 @@ def _encode_decimal(values: NDArray[np.float64], level: int) -> bytes | None:
 
 def _find_exponent(few: NDArray[np.float64], greatest: int, allowed: float) -> int | None:
     """The least exponent at which (nearly) all of *few* are whole; None = there is none."""
-    for exponent in range(greatest + 1):
-        exact = np.count_nonzero(_scale(few, exponent)[1])
-        if exact >= len(few) * (1 - allowed):
-            return exponent
+    enough = len(few) * (1 - allowed)
+    # What is whole at a small exponent is so at a greater one too, unless it grows too large.
+    for last in (greatest, greatest // 2):
+        if np.count_nonzero(_scale(few, last)[1]) >= enough:
+            return next(e for e in range(last + 1) if np.count_nonzero(_scale(few, e)[1]) >= enough)
     return None
 
 
-def _scale(values: NDArray[np.float64], exponent: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Whole numbers near values * 10^exponent, and where dividing them gives the very same bits."""
+def _scale(values: NDArray[np.float64], exponent: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Integers near values * 10^exponent, and where decoding them gives the very same bits: not for -0.0."""
     power = 10.0**exponent
     with np.errstate(over="ignore", invalid="ignore"):
-        whole = np.rint(values * power)
-        exact = (whole / power).view(np.int64) == values.view(np.int64)
-        exact &= np.abs(whole) < 2.0**53
-        # -0.0 has no integer.
-        exact &= (whole != 0) | (values.view(np.int64) == 0)
-    return np.where(exact, whole, 0.0), exact
+        numbers = np.rint(values * power).astype(np.int64)
+    return numbers, (numbers / power).view(np.int64) == values.view(np.int64)
 
 
 def decode_floats(reader: Reader, count: int) -> NDArray[np.float64]:
@@ -502,9 +542,7 @@ def decode_floats(reader: Reader, count: int) -> NDArray[np.float64]:
     if exponent > _MAX_EXPONENT:
         raise reader.damaged(f"exponent {exponent}")
     patches = _decode_patches(reader, count, 0) if form == FLOAT_DECIMAL_PATCHED else None
-    values = decode_ints(reader, count).view(np.int64).astype(np.float64)
-    if exponent:
-        values /= 10.0**exponent
+    values = decode_ints(reader, count).view(np.int64) / 10.0**exponent
     if patches is not None:
         values[patches[0]] = patches[1].view(np.float64)
     return values
