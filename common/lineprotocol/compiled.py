@@ -72,8 +72,9 @@ def _load(folder: Path) -> Kernels:
 
     from common.lineprotocol.machine import SIGNATURES
 
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)
+    settings: Any = numba.config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = str(folder)
     try:
         functions: dict[str, Any] = {
             name: numba.njit(signature, cache=True, nogil=True, error_model="numpy")(
@@ -82,7 +83,7 @@ def _load(folder: Path) -> Kernels:
             for name, signature in SIGNATURES.items()
         }
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before
     return Kernels(compiled=True, **functions)
 
 
@@ -97,7 +98,8 @@ def _digest() -> str:
     for path in (machine, *(Path(str(module.__file__)) for module in _SOURCES)):
         whole.update(path.read_bytes())
     processor = f"{llvmlite.binding.get_host_cpu_name()} {llvmlite.binding.get_host_cpu_features().flatten()}"
-    wanted = f"{numba.config.CPU_NAME} {numba.config.CPU_FEATURES}"
+    settings: Any = numba.config
+    wanted = f"{settings.CPU_NAME} {settings.CPU_FEATURES}"
     for part in (sys.version, numba.__version__, llvmlite.__version__, processor, wanted):
         whole.update(part.encode() + b"\0")
     return whole.hexdigest()[:16]

@@ -91,9 +91,9 @@ def check_entries(
         number of entries in *fixed*.
     """
     count = 0
-    # Marks: 2g + 1 in group g = its type is fixed, below that it belongs to an earlier group; -1 - row = met in this row.
+    # Marks: g + 1 = its type is fixed in group g; -1 - row = met in this row; others are of earlier groups and rows.
     for g in range(len(offsets) - 1):
-        group_mark = 2 * g + 1
+        group_mark = g + 1
         for k in range(known_offsets[g], known_offsets[g + 1]):
             mark[known_column[k]] = group_mark
             column_type[known_column[k]] = known_type[k]
@@ -136,7 +136,8 @@ def lay_out(
         order: rows by group and series; *offsets*: where each group begins.
         out_row: int64, as long as order: gets the block row of each.
         out_time: int64: gets the time of each block row.
-        run_series, run_start: int64: get series and first block row of each run of one series (run_start has one more: the end).
+        run_series, run_start: int64: get series and first block row of each run of one series; run_start has
+            one more, the end.
 
     Returns:
         number of runs; -1 when times are not ascending within a series: then the rows have to be sorted by time too.

@@ -135,7 +135,7 @@ def find_line_end(text: Text, i: int, end: int) -> tuple[int, int]:
 
 
 def find_string_end(text: Text, i: int, end: int) -> tuple[int, int, int]:
-    """Where the string whose first byte is at *i* ends: (its closing quote or *end*, 1 if it holds escapes, line ends)."""
+    """Where the string that begins at *i* ends: (its closing quote or *end*, 1 if it has escapes, line ends in it)."""
     escapes = 0
     breaks = 0
     while i < end:
@@ -459,10 +459,10 @@ def parse_lines(text: Text, room: int, k0: int, k1: int, memory: Memory) -> int:
                     if guess >= 0:
                         known_name = int(column_place[guess, 0])
                         name_stop = name + int(column_place[guess, 1]) - known_name
-                        if name_stop < end and byte_at(text, name_stop) == _EQUALS:
-                            if same_bytes(text, name, name_stop, known_name):
-                                column = guess
-                                i = name_stop
+                        follows = name_stop < end and byte_at(text, name_stop) == _EQUALS
+                        if follows and same_bytes(text, name, name_stop, known_name):
+                            column = guess
+                            i = name_stop
                     if column < 0:
                         i = find_name_end(text, name)
                         c = byte_at(text, i)

@@ -3,7 +3,7 @@
 Runs plain and compiled (``words.py``).
 
     key         = measurement { "," tag "=" tag-value }        up to the first blank that is not escaped
-    a byte behind a backslash ends nothing; ``\\,`` ``\\=`` ``\\ `` stand for the byte alone, other backslashes for themselves
+    a byte behind a backslash ends nothing; ``\\,`` ``\\=`` ``\\ `` stand for the byte alone, other backslashes stay
 
 Canonical: tags sorted by key (bytes, unescaped), each "," and " " escaped, "=" escaped in tags but not in measurements.
 As lines must escape most of that anyway, a line's key is canonical as it stands unless its tags are not sorted, a
@@ -17,7 +17,6 @@ from typing import Any
 from common.lineprotocol.numbers import ends_line
 from common.lineprotocol.reasons import (
     BAD_TAG_FORMAT,
-    DUPLICATE_TAGS,
     MISSING_MEASUREMENT,
     MISSING_TAG_KEY,
     MISSING_TAG_VALUE,
@@ -123,9 +122,9 @@ def find_reserved(text: Text, tags: Any, count: int) -> int:
             return tag
         if length == 6 and word & u64(0xFFFFFFFFFFFF) == u64(_FIELD):
             return tag
-        if length == 12 and word == u64(_MEASUREMENT_1):
-            if load64(text, start + 8) & u64(0xFFFFFFFF) == u64(_MEASUREMENT_2):
-                return tag
+        ending = load64(text, start + 8) & u64(0xFFFFFFFF)
+        if length == 12 and word == u64(_MEASUREMENT_1) and ending == u64(_MEASUREMENT_2):
+            return tag
         if length == 1 and (byte_at(text, start) == 0 or byte_at(text, start) == 255):
             return tag
     return -1

@@ -33,7 +33,7 @@ _MEMORY: dict[str, Any] = {
     "entry_bits": _WORDS,
     "entry_double": _DOUBLES,
 }
-MEMORY = types.NamedTuple([_MEMORY.get(name, _INT32S) for name in kernel.Memory._fields], kernel.Memory)
+MEMORY: Any = types.NamedTuple([_MEMORY.get(name, _INT32S) for name in kernel.Memory._fields], kernel.Memory)  # type: ignore[no-untyped-call]
 
 # Each function that is called from outside: what it takes, with what it gives.
 SIGNATURES: dict[str, Any] = {
@@ -65,7 +65,7 @@ def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return builder.gep(text.data, [arguments[1]])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _byte_at(_typing: Any, text: Any, _i: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.zext(builder.load(_place(context, builder, signature, arguments)), _I64)
@@ -73,7 +73,7 @@ def _byte_at(_typing: Any, text: Any, _i: Any) -> Any:
     return types.int64(text, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _load64(_typing: Any, text: Any, _i: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.bitcast(_place(context, builder, signature, arguments), _I64.as_pointer())
@@ -82,7 +82,7 @@ def _load64(_typing: Any, text: Any, _i: Any) -> Any:
     return types.uint64(text, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _lowest_bit(_typing: Any, _x: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
@@ -90,47 +90,47 @@ def _lowest_bit(_typing: Any, _x: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _parse_double(_typing: Any, text: Any, _start: Any) -> Any:
     # The C library's strtod rounds exactly; Python keeps LC_NUMERIC at "C", so the point is a point.
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = _I8.as_pointer()
         kind = ir.FunctionType(_DOUBLE, [pointer, pointer.as_pointer()])
-        strtod = cgutils.get_or_insert_function(builder.module, kind, "strtod")
+        strtod = cgutils.get_or_insert_function(builder.module, kind, "strtod")  # type: ignore[no-untyped-call]
         none = ir.Constant(pointer.as_pointer(), None)
         return builder.call(strtod, [_place(context, builder, signature, arguments), none])
 
     return types.float64(text, types.int64), generate
 
 
-@overload(words.u64, strict=False)  # type: ignore[untyped-decorator]
+@overload(words.u64, strict=False)
 def _u64_form(x: Any) -> Any:
     return lambda x: np.uint64(x)
 
 
-@overload(words.i64, strict=False)  # type: ignore[untyped-decorator]
+@overload(words.i64, strict=False)
 def _i64_form(x: Any) -> Any:
     return lambda x: np.int64(x)
 
 
-@overload(words.byte_at, strict=False)  # type: ignore[untyped-decorator]
+@overload(words.byte_at, strict=False)
 def _byte_at_form(text: Any, i: Any) -> Any:
-    return lambda text, i: _byte_at(text, i)
+    return lambda text, i: _byte_at(text, i)  # type: ignore[call-arg]
 
 
-@overload(words.load64, strict=False)  # type: ignore[untyped-decorator]
+@overload(words.load64, strict=False)
 def _load64_form(text: Any, i: Any) -> Any:
-    return lambda text, i: _load64(text, i)
+    return lambda text, i: _load64(text, i)  # type: ignore[call-arg]
 
 
-@overload(words.lowest_bit, strict=False)  # type: ignore[untyped-decorator]
+@overload(words.lowest_bit, strict=False)
 def _lowest_bit_form(x: Any) -> Any:
-    return lambda x: _lowest_bit(x)
+    return lambda x: _lowest_bit(x)  # type: ignore[call-arg]
 
 
-@overload(words.parse_double, strict=False)  # type: ignore[untyped-decorator]
+@overload(words.parse_double, strict=False)
 def _parse_double_form(text: Any, start: Any, stop: Any) -> Any:
-    return lambda text, start, stop: _parse_double(text, start)
+    return lambda text, start, stop: _parse_double(text, start)  # type: ignore[call-arg]
 
 
 def _let_kernels_call(module: ModuleType) -> None:

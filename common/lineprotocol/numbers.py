@@ -169,7 +169,7 @@ def number_fault(text: Text, start: int) -> int:
 def scan_timestamp(text: Text, start: int, stop: int, unit_ns: int) -> tuple[int, int]:
     """The time that ``text[start:stop]``, digits behind perhaps a minus, means: (code, ns)."""
     negative = byte_at(text, start) == 45
-    i, number, over = scan_digits(text, start + int(negative))
+    _, number, over = scan_digits(text, start + int(negative))
     if stop == start + int(negative):
         return TIMESTAMP_SYNTAX, 0
     if over or number > u64(9223372036854775807) + u64(negative):

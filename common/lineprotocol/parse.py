@@ -153,7 +153,7 @@ class Parsed:
     def tag_keys(self, series: Sequence[int] | NDArray[np.int64]) -> list[bytes]:
         """Canonical tag keys of these series: ``tag=v,tag2=v2``, escaped, sorted by tag; empty without tags."""
         spans = self.series_tags[np.asarray(series, dtype=np.int64)].tolist()
-        text = memoryview(self.text)
+        text = self.text.data
         return [bytes(text[start:stop]) for start, stop in spans]
 
 
@@ -183,7 +183,7 @@ def parse(bodies: Sequence[Body], hash_key: bytes) -> Parsed:
     memory = _allocate(bodies, ends, size)
     while True:
         room = len(text) - PAD
-        need = kernels.parse_lines(text if kernels.compiled else memoryview(text), room, k0, k1, memory)
+        need = kernels.parse_lines(text if kernels.compiled else text.data, room, k0, k1, memory)
         if need == DONE:
             return _finish(memory, text, len(bodies))
         if need == MORE_TEXT:
@@ -288,7 +288,7 @@ def _finish(memory: Memory, text: NDArray[np.uint8], bodies: int) -> Parsed:
     state = memory.state.tolist()
     rows, entries, columns = state[ROWS], state[ENTRIES], state[COLUMNS]
     measurements, series = state[MEASUREMENTS], state[SERIES]
-    view = memoryview(text)
+    view = text.data
     return Parsed(
         body=memory.row_body[:rows],
         line=memory.row_line[:rows],
@@ -313,7 +313,7 @@ def _finish(memory: Memory, text: NDArray[np.uint8], bodies: int) -> Parsed:
 
 
 def _line_errors(found: list[list[int]], text: memoryview) -> tuple[LineError, ...]:
-    errors = []
+    errors: list[LineError] = []
     room = MAX_ERROR_TEXT_BYTES
     for body, line, start, stop, code, named_start, named_stop, number in found:
         stop = min(stop, start + MAX_LINE_TEXT_BYTES)

@@ -1,6 +1,7 @@
-"""SipHash-2-4 with 128 bits (Aumasson, Bernstein 2012): the keyed hash behind series ids and the parser's tables. · pure
+"""SipHash-2-4 with 128 bits: the keyed hash behind series ids and the parser's tables. · pure
 
 Keyed, so that nobody who sends lines can make names collide. Runs plain and compiled (``words.py``).
+Source: Aumasson, Bernstein: SipHash: a fast short-input PRF, 2012, and its reference code for 128 bits.
 """
 
 from __future__ import annotations
