@@ -14,6 +14,7 @@ from common.errors import Invalid
 from services.auth import ids
 
 MAX_INT64 = (1 << 63) - 1
+_LITERALS = {"t": "true", "f": "false", "n": "null"}
 _SPACES = " \t\r\n"
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _CONTEXTS = {
@@ -70,9 +71,26 @@ def _describe(error: json.JSONDecodeError, text: str) -> str:
     if context is None:  # Expecting ',' delimiter: Go says what it stands behind
         opened = _innermost(text[: error.pos])
         context = "after array element" if opened == "[" else "after object key:value pair"
-    char = text[position]
-    shown = {"'": "\\'", '"': '"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char, char)
-    return f"invalid character '{shown}' {context}"
+    if error.msg == "Expecting value" and text[position] in _LITERALS:
+        return _describe_literal(text, position)
+    return f"invalid character {_shown(text[position])} {context}"
+
+
+def _describe_literal(text: str, start: int) -> str:
+    """Where a word that begins like true, false or null goes wrong."""
+    word = _LITERALS[text[start]]
+    for offset, expected in enumerate(word):
+        if start + offset >= len(text):
+            break
+        if (char := text[start + offset]) != expected:
+            return f"invalid character {_shown(char)} in literal {word} (expecting '{expected}')"
+    return "unexpected EOF"
+
+
+def _shown(char: str) -> str:
+    """A character as Go quotes it."""
+    escapes = {"'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return f"'{escapes.get(char, char)}'"
 
 
 def _innermost(text: str) -> str:

@@ -37,19 +37,6 @@ MAX_ATTEMPTS = 8
 V2 = "/api/v2"
 
 
-def _resource(path: str, module: object, put: str = "") -> dict[str, dict[str, Function]]:
-    """The usual five: list, create, get, change, delete."""
-    one: dict[str, Function] = {"GET": getattr(module, "get_one"), "DELETE": getattr(module, "delete")}  # noqa: B009
-    for method in ("PATCH", "PUT"):
-        function = getattr(module, put if method == "PUT" and put else method.lower(), None)
-        if function is not None:
-            one[method] = function
-    return {
-        path: {"GET": getattr(module, "list_"), "POST": getattr(module, "create")},  # noqa: B009
-        path + "/{id}": one,
-    }
-
-
 def _members(type: str) -> dict[str, dict[str, Function]]:
     table = {}
     for role in (MEMBER, OWNER):
@@ -79,25 +66,39 @@ ROUTES: dict[str, dict[str, Function]] = {
     f"{V2}/signout": {"POST": sessions.sign_out},
     f"{V2}/me": {"GET": users.me},
     f"{V2}/me/password": {"PUT": users.put_own_password},
-    **_resource(f"{V2}/users", users),
+    f"{V2}/users": {"GET": users.list_, "POST": users.create},
+    f"{V2}/users/{{id}}": {"GET": users.get_one, "PATCH": users.patch, "DELETE": users.delete},
     f"{V2}/users/{{id}}/password": {"POST": users.post_password, "PUT": users.put_password},
     f"{V2}/users/{{id}}/permissions": {"GET": users.permissions},
-    **_resource(f"{V2}/orgs", orgs),
+    f"{V2}/orgs": {"GET": orgs.list_, "POST": orgs.create},
+    f"{V2}/orgs/{{id}}": {"GET": orgs.get_one, "PATCH": orgs.patch, "DELETE": orgs.delete},
     **_members("orgs"),
     f"{V2}/orgs/{{id}}/secrets": {"GET": org_secrets.list_, "PATCH": org_secrets.patch},
     f"{V2}/orgs/{{id}}/secrets/delete": {"POST": org_secrets.delete_many},
     f"{V2}/orgs/{{id}}/secrets/{{key}}": {"DELETE": org_secrets.delete_one},
-    **_resource(f"{V2}/buckets", buckets),
+    f"{V2}/buckets": {"GET": buckets.list_, "POST": buckets.create},
+    f"{V2}/buckets/{{id}}": {"GET": buckets.get_one, "PATCH": buckets.patch, "DELETE": buckets.delete},
     **_members("buckets"),
     **_labels("buckets"),
-    **_resource(f"{V2}/dbrps", dbrp),
-    **_resource(f"{V2}/labels", labels),
-    **_resource(f"{V2}/authorizations", tokens),
-    **_resource(legacy.PATH, legacy),
+    f"{V2}/dbrps": {"GET": dbrp.list_, "POST": dbrp.create},
+    f"{V2}/dbrps/{{id}}": {"GET": dbrp.get, "PATCH": dbrp.patch, "DELETE": dbrp.delete},
+    f"{V2}/labels": {"GET": labels.list_, "POST": labels.create},
+    f"{V2}/labels/{{id}}": {"GET": labels.get_one, "PATCH": labels.patch, "DELETE": labels.delete},
+    f"{V2}/authorizations": {"GET": tokens.list_, "POST": tokens.create},
+    f"{V2}/authorizations/{{id}}": {"GET": tokens.get_one, "PATCH": tokens.patch, "DELETE": tokens.delete},
+    f"{legacy.PATH}": {"GET": legacy.list_, "POST": legacy.create},
+    f"{legacy.PATH}/{{id}}": {"GET": legacy.get_one, "PATCH": legacy.patch, "DELETE": legacy.delete},
     f"{legacy.PATH}/{{id}}/password": {"POST": legacy.post_password},
-    **_resource(f"{V2}/variables", variables, put="patch"),
+    f"{V2}/variables": {"GET": variables.list_, "POST": variables.create},
+    f"{V2}/variables/{{id}}": {
+        "GET": variables.get_one,
+        "PATCH": variables.patch,
+        "PUT": variables.patch,
+        "DELETE": variables.delete,
+    },
     **_labels("variables"),
-    **_resource(f"{V2}/telegrafs", telegrafs),
+    f"{V2}/telegrafs": {"GET": telegrafs.list_, "POST": telegrafs.create},
+    f"{V2}/telegrafs/{{id}}": {"GET": telegrafs.get_one, "PUT": telegrafs.put, "DELETE": telegrafs.delete},
     **_members("telegrafs"),
     **_labels("telegrafs"),
 }

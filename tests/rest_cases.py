@@ -1,0 +1,154 @@
+"""Tables of requests and answers of the resource API: tests/cases/rest/*.yaml, run against auth alone or a whole stack.
+
+A file is a list of steps, run in order in a world that has been set up:
+
+    - name: what it shows
+      request: POST /api/v2/buckets?x=y     ${variables} are filled in
+      as: operator                          or none, token ${t}, basic name:password, cookie ${c}, raw <header>
+      json: {orgID: "${org_id}"}            or body: the text itself
+      headers: {accept: application/json}   of the request
+      status: 201
+      answer: {id: "<id>", name: "x"}       the whole JSON; "<any>", "<id>", "<time>", "<text>" stand for such values
+      has: {name: x}                        instead: these members at least
+      text: "404 page not found\\n"          instead: the very bytes
+      answer_headers: {Content-Type: x}     these at least; null = absent
+      save: {bucket_id: id, first: buckets.0.id}   variables for later steps; "cookie" saves the session cookie
+
+``message:`` with ``code:`` is short for an error body. Names made with ``${n}`` are fresh in each run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent / "cases" / "rest"
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_HOLES = {
+    "<id>": re.compile(r"[0-9a-f]{16}"),
+    "<time>": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"),
+    "<token>": re.compile(r"[A-Za-z0-9_-]{86}=="),
+    "<text>": re.compile(r".+", re.DOTALL),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """An answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# (method, path with query, headers, body) -> answer
+Send = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Got]]
+
+
+def case_files() -> list[Path]:
+    return sorted(FOLDER.glob("*.yaml"))
+
+
+async def run_file(path: Path, send: Send, variables: Mapping[str, str]) -> int:
+    """Run one table; returns the number of its steps. Raises AssertionError naming the step."""
+    known = {"n": uuid.uuid4().hex[:8], **variables}
+    steps = yaml.safe_load(path.read_text())
+    for number, step in enumerate(steps, 1):
+        label = f"{path.name} step {number}: {step.get('name') or step['request']}"
+        await _run_step(_filled(step, known), send, known, label)
+    return len(steps)
+
+
+def _filled(value: Any, known: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: known[match[1]], value)
+    if isinstance(value, list):
+        return [_filled(item, known) for item in value]
+    if isinstance(value, dict):
+        return {_filled(key, known): _filled(item, known) for key, item in value.items()}
+    return value
+
+
+async def _run_step(step: dict[str, Any], send: Send, known: dict[str, str], label: str) -> None:
+    method, _, path = step["request"].partition(" ")
+    headers = {**_credential(step.get("as", "operator"), known), **step.get("headers", {})}
+    body = json.dumps(step["json"]).encode() if "json" in step else step.get("body", "").encode()
+    got = await send(method, path, headers, body)
+    shown = f"{label}\n  answered {got.status} {got.body.decode('utf-8', 'replace')}"
+    assert got.status == step["status"], f"{shown}\n  not {step['status']}"
+    for name, value in step.get("answer_headers", {}).items():
+        assert got.headers.get(name.lower()) == value, f"{shown}\n  {name}: {got.headers.get(name.lower())}"
+    if "text" in step:
+        assert got.body == step["text"].encode(), shown
+    document = json.loads(got.body) if _wants_json(step) else None
+    if "message" in step:
+        expected = {"code": step["code"], "message": step["message"]}
+        assert {key: document.get(key) for key in expected} == expected, f"{shown}\n  not {expected}"
+        assert got.headers.get("x-platform-error-code") == step["code"], shown
+    if "answer" in step:
+        fault = _differs(step["answer"], document, exact=True)
+        assert fault is None, f"{shown}\n  {fault}"
+    if "has" in step:
+        fault = _differs(step["has"], document, exact=False)
+        assert fault is None, f"{shown}\n  {fault}"
+    for name, place in step.get("save", {}).items():
+        known[name] = _cookie(got) if place == "cookie" else str(_at(document, place))
+
+
+def _wants_json(step: Mapping[str, Any]) -> bool:
+    saves = any(place != "cookie" for place in step.get("save", {}).values())
+    return saves or any(key in step for key in ("message", "answer", "has"))
+
+
+def _credential(given: str, known: Mapping[str, str]) -> dict[str, str]:
+    kind, _, value = given.partition(" ")
+    if kind == "none":
+        return {}
+    if kind == "operator":
+        return {"authorization": f"Token {known['operator_token']}"}
+    if kind == "cookie":
+        return {"cookie": f"influxdb-oss-session={value}"}
+    if kind == "basic":
+        import base64
+
+        return {"authorization": "Basic " + base64.b64encode(value.encode()).decode()}
+    return {"authorization": value if kind == "raw" else f"{kind.title()} {value}"}
+
+
+def _differs(expected: Any, got: Any, exact: bool, place: str = "$") -> str | None:
+    """Where *got* is not as *expected*, or None. Lists are compared whole, objects key by key (in order, if exact)."""
+    if expected == "<any>":
+        return None
+    if isinstance(expected, str) and expected in _HOLES:
+        fits = isinstance(got, str) and _HOLES[expected].fullmatch(got)
+        return None if fits else f"{place} is {got!r}, not {expected}"
+    if isinstance(expected, dict) and isinstance(got, dict):
+        if exact and list(expected) != list(got):
+            return f"{place} has the keys {list(got)}, not {list(expected)}"
+        faults = (_differs(value, got.get(key), exact, f"{place}.{key}") for key, value in expected.items())
+        return next((fault for fault in faults if fault), None)
+    if isinstance(expected, list) and isinstance(got, list):
+        if len(expected) != len(got):
+            return f"{place} has {len(got)} items, not {len(expected)}"
+        pairs = enumerate(zip(expected, got, strict=True))
+        faults = (_differs(value, item, exact, f"{place}.{index}") for index, (value, item) in pairs)
+        return next((fault for fault in faults if fault), None)
+    same = expected == got and isinstance(expected, bool) == isinstance(got, bool)
+    return None if same else f"{place} is {got!r}, not {expected!r}"
+
+
+def _at(document: Any, place: str) -> Any:
+    for part in place.split("."):
+        document = document[int(part)] if isinstance(document, list) else document[part]
+    return document
+
+
+def _cookie(got: Got) -> str:
+    return got.headers["set-cookie"].partition(";")[0].partition("=")[2]
