@@ -1,0 +1,152 @@
+"""Results → MessagePack · pure.
+
+    body    = {"results": [result, …]}
+    result  = {"error": text} | {"statement_id": n, "series": [series, …] [, "partial": true]}
+    series  = {["name",] ["tags",] "columns", "values" [, "partial": true]}
+
+Lists say their length first, so an answer that is not chunked is kept until its statement has ended, up to a bound.
+Source: spec/http-query-v1.md, 2.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import chain, repeat
+
+from common.errors import Unprocessable
+from services.query.render.document import Document, Piece
+from services.query.render.renderer import MSGPACK, Style
+from services.query.render.values import msgpack_values, pack_text
+from services.query.result import ResultSeries
+
+MAX_KEPT_BYTES = 256 << 20
+_TRUE = b"\xc3"
+
+
+def _array(size: int) -> bytes:
+    if size < 16:
+        return bytes((0x90 | size,))
+    return b"\xdc" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xdd" + size.to_bytes(4, "big")
+
+
+def _map(size: int) -> bytes:
+    if size < 16:
+        return bytes((0x80 | size,))
+    return b"\xde" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xdf" + size.to_bytes(4, "big")
+
+
+def _rows(series: ResultSeries, epoch_ns: int | None) -> bytes:
+    columns = [msgpack_values(column, epoch_ns if index == 0 else None) for index, column in enumerate(series.columns)]
+    return b"".join(chain.from_iterable(zip(repeat(_array(len(columns)), series.rows), *columns, strict=True)))
+
+
+def _series(head: ResultSeries, count: int, rows: bytes, *, partial: bool) -> bytes:
+    printed = []
+    if head.name is not None:
+        printed.append(pack_text("name") + pack_text(head.name))
+    if head.tags:
+        tags = b"".join(pack_text(key) + pack_text(value) for key, value in head.tags)
+        printed.append(pack_text("tags") + _map(len(head.tags)) + tags)
+    columns = b"".join(pack_text(column.name) for column in head.columns)
+    printed.append(pack_text("columns") + _array(len(head.columns)) + columns)
+    printed.append(pack_text("values") + _array(count) + rows)
+    if partial:
+        printed.append(pack_text("partial") + _TRUE)
+    return _map(len(printed)) + b"".join(printed)
+
+
+def _result(statement_id: int, series: list[bytes], *, partial: bool) -> bytes:
+    packed = pack_text("statement_id") + _int(statement_id) + pack_text("series") + _array(len(series))
+    tail = pack_text("partial") + _TRUE if partial else b""
+    return _map(3 if partial else 2) + packed + b"".join(series) + tail
+
+
+def _int(value: int) -> bytes:
+    return bytes((value,)) if value < 128 else b"\xd1" + struct.pack(">h", value)
+
+
+def _body(results: list[bytes]) -> bytes:
+    return _map(1) + pack_text("results") + _array(len(results)) + b"".join(results)
+
+
+class MsgpackWhole:
+    """All results in one map."""
+
+    content_type = MSGPACK
+
+    def __init__(self, style: Style) -> None:
+        self._epoch_ns = style.epoch_ns
+        self._results: tuple[bytes, ...] = ()
+        self._id = 0
+        self._kept = 0
+        self._series: list[bytes] = []
+        self._rows: list[bytes] = []
+        self._count = 0
+
+    def begin(self, statement_id: int) -> bytes:
+        self._id, self._series, self._rows, self._count = statement_id, [], [], 0
+        return b""
+
+    def document(self, document: Document) -> bytes:
+        for piece in document.pieces:
+            for part in piece.parts:
+                rows = _rows(part, self._epoch_ns)
+                self._rows.append(rows)
+                self._count += part.rows
+                self._kept += len(rows)
+            if self._kept > MAX_KEPT_BYTES:
+                raise Unprocessable(f"an answer of over {MAX_KEPT_BYTES} bytes in MessagePack has to be chunked")
+            if piece.ends:
+                self._series.append(_series(piece.head, self._count, b"".join(self._rows), partial=False))
+                self._rows, self._count = [], 0
+        return b""
+
+    def end(self) -> bytes:
+        self._results = (*self._results, _result(self._id, self._series, partial=False))
+        self._series = []
+        return b""
+
+    def fail(self, text: str) -> bytes:
+        self._results = (*self._results, _map(1) + pack_text("error") + pack_text(text))
+        self._series, self._rows = [], []
+        return b""
+
+    def finish(self) -> bytes:
+        return _body(list(self._results))
+
+
+class MsgpackChunks:
+    """One map after the other, one for each document."""
+
+    content_type = MSGPACK
+
+    def __init__(self, style: Style) -> None:
+        self._epoch_ns = style.epoch_ns
+        self._id = 0
+        self._silent = True
+
+    def begin(self, statement_id: int) -> bytes:
+        self._id, self._silent = statement_id, True
+        return b""
+
+    def document(self, document: Document) -> bytes:
+        self._silent = False
+        series = [self._piece(piece) for piece in document.pieces]
+        return _body([_result(self._id, series, partial=document.more)])
+
+    def _piece(self, piece: Piece) -> bytes:
+        rows = b"".join(_rows(part, self._epoch_ns) for part in piece.parts)
+        return _series(piece.head, piece.rows, rows, partial=not piece.ends)
+
+    def end(self) -> bytes:
+        return _body([_result(self._id, [], partial=False)]) if self._silent else b""
+
+    def fail(self, text: str) -> bytes:
+        return _body([_map(1) + pack_text("error") + pack_text(text)])
+
+    def finish(self) -> bytes:
+        return b""
+
+
+def msgpack_renderer(style: Style) -> MsgpackWhole | MsgpackChunks:
+    return MsgpackChunks(style) if style.chunked else MsgpackWhole(style)

@@ -1,0 +1,106 @@
+"""The pieces in which a statement's answer is printed: at most so many rows each · pure but for waiting.
+
+A *document* is what one chunk of a chunked answer shows. Source: spec/influxql.md, 1.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from common.segment import StringArray
+from services.query.result import ResultColumn, ResultSeries
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one series.
+
+    Attributes:
+        parts: the rows, one after the other; at least one part, perhaps without rows.
+        starts: these are the first rows of the series.
+        ends: these are its last.
+    """
+
+    parts: tuple[ResultSeries, ...]
+    starts: bool
+    ends: bool
+
+    @property
+    def head(self) -> ResultSeries:
+        """Any part: name, tags and columns are those of the series."""
+        return self.parts[0]
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Pieces that are printed together; ``more`` = the same statement has more."""
+
+    pieces: tuple[Piece, ...]
+    more: bool
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for piece in self.pieces)
+
+
+def slice_rows(series: ResultSeries, start: int, stop: int) -> ResultSeries:
+    """Rows ``start:stop`` of *series*, sharing its arrays."""
+    if start == 0 and stop >= series.rows:
+        return series
+    return replace(series, columns=tuple(_slice_column(column, start, stop) for column in series.columns))
+
+
+def _slice_column(column: ResultColumn, start: int, stop: int) -> ResultColumn:
+    values = column.values
+    sliced = StringArray(values.offsets[start : stop + 1], values.data) if isinstance(values, StringArray) else (
+        values[start:stop]
+    )  # fmt: skip
+    return replace(column, values=sliced, valid=None if column.valid is None else column.valid[start:stop])
+
+
+async def pieces_of(series: AsyncIterator[ResultSeries], max_rows: int) -> AsyncIterator[Piece]:
+    """Cut the series of a statement into pieces of *max_rows* rows; the last of a series may have fewer."""
+    parts: list[ResultSeries] = []
+    count = 0
+    starts = True
+    async for item in series:
+        at = 0
+        while True:
+            if count == max_rows and at < item.rows:
+                yield Piece(tuple(parts), starts, False)
+                parts, count, starts = [], 0, False
+            stop = min(item.rows, at + max_rows - count)
+            if stop > at or not parts:
+                parts.append(slice_rows(item, at, stop))
+            count += stop - at
+            at = stop
+            if at >= item.rows:
+                break
+        if not item.continues:
+            yield Piece(tuple(parts), starts, True)
+            parts, count, starts = [], 0, True
+    if parts:
+        yield Piece(tuple(parts), starts, True)
+
+
+async def documents_of(
+    series: AsyncIterator[ResultSeries], max_rows: int, *, whole: bool = False
+) -> AsyncIterator[Document]:
+    """The pieces of a statement, one a document; with *whole* all in one."""
+    if whole:
+        pieces = tuple([piece async for piece in pieces_of(series, max_rows=1 << 62)])
+        if pieces:
+            yield Document(pieces, more=False)
+        return
+    held: Piece | None = None
+    async for piece in pieces_of(series, max_rows):
+        if held is not None:
+            yield Document((held,), more=True)
+        held = piece
+    if held is not None:
+        yield Document((held,), more=False)
