@@ -81,10 +81,10 @@ class Storage:
         self.segments = Segments(self.catalog, self.state, self.committer)
         self.dictionary = Dictionary(self.catalog, self.state)
         self.committer.start()
-        sweeper = Sweeper(
+        self.sweeper = Sweeper(
             self.catalog, self.state, self.committer, self.settings.storage_keep_replaced_s * 1000, self.now_ms
         )
-        self._tasks = [asyncio.create_task(sweeper.run()), asyncio.create_task(self._expire_leases())]
+        self._tasks = [asyncio.create_task(self.sweeper.run()), asyncio.create_task(self._expire_leases())]
         self.is_ready = True
         log.info(
             "data loaded",
