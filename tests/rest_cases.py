@@ -19,6 +19,7 @@ A file is a list of steps, run in order in a world that has been set up:
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import uuid
@@ -116,8 +117,6 @@ def _credential(given: str, known: Mapping[str, str]) -> dict[str, str]:
     if kind == "cookie":
         return {"cookie": f"influxdb-oss-session={value}"}
     if kind == "basic":
-        import base64
-
         return {"authorization": "Basic " + base64.b64encode(value.encode()).decode()}
     return {"authorization": value if kind == "raw" else f"{kind.title()} {value}"}
 
