@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import InternalError
 from common.model import FieldType
-from common.segment import Block, Column, SeriesIds, StringArray
+from common.segment import DTYPES, Block, Column, SeriesIds, StringArray
 from common.strings import concat_strings, gather_strings
 
 Index = NDArray[np.int64]
@@ -47,25 +47,92 @@ def merge_blocks(blocks: Sequence[Block]) -> Block:
     Raises:
         InternalError: a field has two types, or the blocks are not of one shard.
     """
-    first = blocks[0]
-    _check_alike(blocks)
     if len(blocks) == 1:
-        return first
-    series, ranks = _unite_series([block.series for block in blocks])
-    order = _order_of_runs(blocks, ranks) or _order_of_rows(blocks, ranks)
-    times = np.concatenate([block.times for block in blocks])
-    counts = np.zeros(len(series), np.int64)
-    if order.starts is None:
-        for block, block_ranks in zip(blocks, ranks, strict=True):
-            counts[block_ranks] += np.diff(block.offsets)
-        merged_times = times[order.source]
-    else:
-        merged_times = times[order.source[order.starts]]
-        counts = np.bincount(_row_ranks(blocks, ranks)[order.source[order.starts]], minlength=len(series))
-    offsets = np.zeros(len(series) + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    columns = tuple(_merge_column(blocks, name, kind, order) for name, kind in _fields(blocks).items())
-    return replace(first, series=series, offsets=offsets, times=merged_times, columns=columns)
+        return blocks[0]
+    merger = Merger(blocks)
+    columns = [{column.name: column for column in block.columns} for block in blocks]
+    return replace(
+        merger.block,
+        columns=tuple(
+            merger.merge_column(name, kind, [each.get(name) for each in columns])
+            for name, kind in _fields(blocks).items()
+        ),
+    )
+
+
+class Merger:
+    """The order in which the rows of some blocks merge, found once and applied column by column.
+
+    Args:
+        blocks: as of ``merge_blocks``; their columns do not matter.
+
+    Attributes:
+        block: the merged block, without columns.
+    """
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        _check_alike(blocks)
+        self._rows = [block.rows for block in blocks]
+        series, ranks = _unite_series([block.series for block in blocks])
+        self._order = _order_of_runs(blocks, ranks) or _order_of_rows(blocks, ranks)
+        source, starts = self._order.source, self._order.starts
+        times = np.concatenate([block.times for block in blocks])
+        if starts is None:
+            times = times[source]
+            counts = np.zeros(len(series), np.int64)
+            for block, block_ranks in zip(blocks, ranks, strict=True):
+                counts[block_ranks] += np.diff(block.offsets)
+        else:
+            times = times[source[starts]]
+            counts = np.bincount(_row_ranks(blocks, ranks)[source[starts]], minlength=len(series))
+        offsets = np.zeros(len(series) + 1, np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        self.block = replace(blocks[0], series=series, offsets=offsets, times=times, columns=())
+
+    def merge_column(self, name: str, kind: FieldType, parts: Sequence[Column | None]) -> Column:
+        """One field of the merged block.
+
+        Args:
+            parts: the field's column of each block, in their order; None where a block has it not.
+        """
+        order = self._order
+        source, valid = order.source, self._validity(parts)
+        if order.starts is None:
+            valid = None if valid is None else valid[source]
+        elif valid is None:
+            source = source[_ends(order)]
+        else:
+            # Of each group of rows of one (series, time) the last one that has a value.
+            position = np.where(valid[source], np.arange(len(source)), -1)
+            winner = np.maximum.reduceat(position, order.starts)
+            valid = winner >= 0
+            # Where none has a value any row of the group will do: its value is 0 or empty.
+            source = source[np.where(valid, winner, _ends(order))]
+        if valid is not None and valid.all():
+            valid = None
+        return Column(name, kind, self._gather(parts, kind, source), valid)
+
+    def _validity(self, parts: Sequence[Column | None]) -> NDArray[np.bool_] | None:
+        if all(part is not None and part.valid is None for part in parts):
+            return None
+        return np.concatenate([_validity(part, rows) for part, rows in zip(parts, self._rows, strict=True)])
+
+    def _gather(self, parts: Sequence[Column | None], kind: FieldType, source: Index) -> Any:
+        """Rows *source* of the parts one after the other; a missing part is zeros or empty strings."""
+        whole: list[Any] = [
+            _no_values(kind, rows) if part is None else part.values
+            for part, rows in zip(parts, self._rows, strict=True)
+        ]
+        if kind is FieldType.STRING:
+            texts = concat_strings([(part.offsets, part.data) for part in whole])
+            return StringArray(*gather_strings(*texts, source))
+        return np.concatenate(whole)[source]
+
+
+def _no_values(kind: FieldType, rows: int) -> Any:
+    if kind is FieldType.STRING:
+        return StringArray(np.zeros(rows + 1, np.int64), np.zeros(0, np.uint8))
+    return np.zeros(rows, DTYPES[kind])
 
 
 def _check_alike(blocks: Sequence[Block]) -> None:
@@ -163,31 +230,6 @@ def _row_ranks(blocks: Sequence[Block], ranks: Sequence[Index]) -> Index:
 # ----------------------------------------------------------------------------------------------------- columns
 
 
-def _merge_column(blocks: Sequence[Block], name: str, kind: FieldType, order: _Order) -> Column:
-    parts = [next((column for column in block.columns if column.name == name), None) for block in blocks]
-    complete = all(part is not None and part.valid is None for part in parts)
-    valid = (
-        None
-        if complete
-        else np.concatenate([_validity(part, block.rows) for part, block in zip(parts, blocks, strict=True)])
-    )
-    if order.starts is None:
-        source = order.source
-        valid = None if valid is None else valid[source]
-    elif valid is None:
-        source = order.source[_ends(order)]
-    else:
-        # Of each group of rows of one (series, time) the last one that has a value.
-        position = np.where(valid[order.source], np.arange(len(order.source)), -1)
-        winner = np.maximum.reduceat(position, order.starts)
-        valid = winner >= 0
-        # Where none has a value any row of the group will do: its value is 0 or empty.
-        source = order.source[np.where(valid, winner, _ends(order))]
-    if valid is not None and valid.all():
-        valid = None
-    return Column(name, kind, _gather([part.values if part else None for part in parts], blocks, kind, source), valid)
-
-
 def _ends(order: _Order) -> Index:
     assert order.starts is not None
     return np.append(order.starts[1:], len(order.source)) - 1
@@ -197,19 +239,6 @@ def _validity(part: Column | None, rows: int) -> NDArray[np.bool_]:
     if part is None:
         return np.zeros(rows, np.bool_)
     return np.ones(rows, np.bool_) if part.valid is None else part.valid
-
-
-def _gather(parts: Sequence[Any], blocks: Sequence[Block], kind: FieldType, source: Index) -> Any:
-    """Rows *source* of the parts one after the other; a missing part is zeros or empty strings."""
-    if kind is FieldType.STRING:
-        arrays = [
-            (np.zeros(block.rows + 1, np.int64), np.zeros(0, np.uint8)) if part is None else (part.offsets, part.data)
-            for part, block in zip(parts, blocks, strict=True)
-        ]
-        return StringArray(*gather_strings(*concat_strings(arrays), source))
-    dtype = next(part.dtype for part in parts if part is not None)
-    whole = [np.zeros(block.rows, dtype) if part is None else part for part, block in zip(parts, blocks, strict=True)]
-    return np.concatenate(whole)[source]
 
 
 # -------------------------------------------------------------------------------------------- rows by position
@@ -227,7 +256,7 @@ def take_column(column: Column, index: Index) -> Column:
 
 
 def slice_column(column: Column, start: int, stop: int) -> Column:
-    """The rows ``start:stop`` of a column, as views."""
+    """The rows ``start:stop`` of a column, as views (the offsets of strings then need not begin at 0)."""
     values = column.values
     if isinstance(values, StringArray):
         part: Any = StringArray(values.offsets[start : stop + 1], values.data)
@@ -265,4 +294,17 @@ def slice_series(block: Block, start: int, stop: int) -> Block:
         offsets=block.offsets[start : stop + 1] - first,
         times=block.times[first:end],
         columns=tuple(slice_column(column, first, end) for column in block.columns),
+    )
+
+
+def slice_rows(block: Block, start: int, stop: int) -> Block:
+    """The rows ``start:stop`` of a block (at least one), as views; a series may be cut."""
+    first = int(np.searchsorted(block.offsets, start, "right")) - 1
+    end = int(np.searchsorted(block.offsets, stop, "left"))
+    return replace(
+        block,
+        series=block.series[first:end],
+        offsets=np.clip(block.offsets[first : end + 1], start, stop) - start,
+        times=block.times[start:stop],
+        columns=tuple(slice_column(column, start, stop) for column in block.columns),
     )

@@ -109,7 +109,8 @@ IDS, COUNTS, TIMES, FIRST_COLUMN = range(4)
 # Positions in an entry of ``meta["chunks"]``; the last five only of columns.
 LENGTH, CHECKSUM, NAME, TYPE, COUNT, MIN, MAX = range(7)
 
-_DTYPES: dict[FieldType, type[np.generic]] = {
+# Of the arrays of all types but strings.
+DTYPES: dict[FieldType, type[np.generic]] = {
     FieldType.FLOAT: np.float64,
     FieldType.INTEGER: np.int64,
     FieldType.UNSIGNED: np.uint64,
@@ -125,12 +126,15 @@ _DICTIONARY = struct.Struct("<BIQ")
 # ------------------------------------------------------------------------------------------------------ encode
 
 
-def encode_block(block: Block, level: int) -> tuple[dict[str, Any], list[bytes]]:
+def encode_block(
+    block: Block, level: int, columns: Iterable[Column] | None = None
+) -> tuple[dict[str, Any], list[bytes]]:
     """A block as meta and chunks.
 
     Args:
         block: at least one row; each series has one.
         level: 0 for a commit (cheap), 1 and up for what compaction keeps (small).
+        columns: in the place of the block's own; taken one at a time, so that they need not all be in memory.
 
     Returns:
         The meta: ``{"format": 1, "level", "bucket", "measurement", "shard": [start_ns, stop_ns], "rows", "series": how
@@ -149,7 +153,7 @@ def encode_block(block: Block, level: int) -> tuple[dict[str, Any], list[bytes]]
         encode_times(block.times, level, (first_ns, last_ns)),
     ]
     entries: list[list[Any]] = [[len(chunk), crc32(chunk)] for chunk in chunks]
-    for column in block.columns:
+    for column in block.columns if columns is None else columns:
         chunk, statistics = _encode_column(column, level)
         chunks.append(chunk)
         entries.append([len(chunk), crc32(chunk), column.name, int(column.type), *statistics])
@@ -300,10 +304,10 @@ def _decode_values(reader: Reader, kind: FieldType, rows: int, valid: NDArray[np
     elif kind is FieldType.BOOLEAN:
         present = decode_bools(reader, count)
     else:
-        present = decode_ints(reader, count).view(_DTYPES[kind])
+        present = decode_ints(reader, count).view(DTYPES[kind])
     if valid is None:
         return present
-    values = np.zeros(rows, _DTYPES[kind])
+    values = np.zeros(rows, DTYPES[kind])
     values[valid] = present
     return values
 

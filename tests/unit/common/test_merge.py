@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InternalError
-from common.merge import filter_rows, merge_blocks, slice_series, take_column
+from common.merge import filter_rows, merge_blocks, slice_rows, slice_series, take_column
 from common.model import FieldType
 from common.segment import decode_block, encode_block
 from tests.unit.common.blocks import TYPES, block_rows, column_values, make_block, rows_of_blocks
@@ -91,3 +91,14 @@ def test_rows_of_a_column_are_taken_in_any_order():
     for column in block.columns:
         values = column_values(column)
         assert column_values(take_column(column, np.array([3, 0, 3]))) == [values[3], values[0], values[3]]
+
+
+@given(rows=rows_of_blocks, data=st.data())
+def test_a_slice_of_rows_holds_them(rows, data):
+    block = make_block(rows, TYPES)
+    start = data.draw(st.integers(0, block.rows - 1))
+    stop = data.draw(st.integers(start + 1, block.rows))
+    part = slice_rows(block, start, stop)
+    assert block_rows(part) == {key: rows[key] for key in sorted(rows)[start:stop]}
+    meta, chunks = encode_block(part, 1)
+    assert block_rows(decode_block(meta, chunks)) == block_rows(part)
