@@ -117,18 +117,16 @@ def fill_table(table: Any, hashes: Any, count: int) -> None:
 
 
 def find_line_end(text: Text, i: int, end: int) -> tuple[int, int]:
-    """Where a bad line that begins at *i* ends: (at its LF, number of line ends inside of it).
+    r"""Where a bad line that begins at *i* ends: (at its LF, number of line ends inside of it).
 
-    Behind the first blank that is not escaped, ``="`` opens a string, in which a line end does not count.
+    Behind the first blank that is not escaped, ``="`` opens a string (``\="`` does not), in which a line end does not
+    count.
     """
     i = find_key_end(text, i)
     breaks = 0
     while i < end and byte_at(text, i) != _LINE_FEED:
-        c = byte_at(text, i)
         i += 1
-        if c == _BACKSLASH and not ends_line(text, i):
-            i += 1
-        elif c == _EQUALS and byte_at(text, i) == _QUOTE:
+        if byte_at(text, i) == _QUOTE and byte_at(text, i - 1) == _EQUALS and byte_at(text, i - 2) != _BACKSLASH:
             i, _, lines = find_string_end(text, i + 1, end)
             breaks += lines
     return min(i, end), breaks

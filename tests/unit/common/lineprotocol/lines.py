@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Lines for the parser's tests: pieces of good and bad lines put together at random, from a seed."""
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ def random_body(random_: random.Random, lines: int) -> bytes:
 
 def random_line(random_: random.Random) -> bytes:
     kind = random_.random()
-    if kind < 0.08:
+    if kind < 0.5:
+        return good_line(random_)
+    if kind < 0.55:
         return bytes(random_.choices(NOISE, k=random_.randrange(40)))
-    weird = kind < 0.5
+    weird = kind < 0.8
     names = NAMES if weird else NAMES[:4]
     key = random_.choice(names)
     for _ in range(random_.choice((0, 0, 1, 2, 3, 12))):
@@ -57,9 +60,20 @@ def random_line(random_: random.Random) -> bytes:
     return line
 
 
+def good_line(random_: random.Random) -> bytes:
+    """A line that is mostly good, of few names, so that lines share series and fields."""
+    tags = random_.sample(
+        (b"host=a", b"host=b", b"a\\ b=c\\,d", b"a0=\xff", b"z==x", b"z=\\=x"), k=random_.randrange(4)
+    )
+    names = random_.choices((b"v", b"usage_user", b"usage_user_total", b"x\\=y", b"time", b'"', b"s t\\ u"[:1]), k=4)
+    fields = b",".join(name + b"=" + random_value(random_) for name in names[: random_.randrange(1, 5)])
+    measurement = random_.choice((b"m", b"a=b", b"a\\=b", b"a\\\\=b", b"cpu_with_a_long_name"))
+    return b",".join((measurement, *tags)) + b" " + fields + random_.choice((b"", b" 1", b" -77", b" 1700000000"))
+
+
 def random_value(random_: random.Random) -> bytes:
     kind = random_.random()
-    if kind < 0.3:
+    if kind < 0.1:
         return random_.choice(VALUES)
     if kind < 0.5:
         return b"%di" % random_.randrange(-(2**63), 2**63)

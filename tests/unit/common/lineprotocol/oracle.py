@@ -53,9 +53,7 @@ def end_of_line(data: bytes, i: int) -> int:
     # Up to the first bare blank only a line feed counts.
     i = bare_end(data, i)
     while i < len(data) and data[i] != 10:
-        if data[i] == 92 and data[i + 1 : i + 2] not in (b"\n", b"") and data[i + 1 : i + 3] != b"\r\n":
-            i += 2
-        elif data[i : i + 2] == b'="':
+        if data[i : i + 2] == b'="' and data[i - 1] != 92:
             i += 2
             while i < len(data) and data[i] != 34:
                 i += 2 if data[i : i + 2] in (b"\\\\", b'\\"') else 1
