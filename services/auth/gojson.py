@@ -62,8 +62,10 @@ def decode(body: bytes) -> Any:
 def _describe(error: json.JSONDecodeError, text: str) -> str:
     if error.msg.startswith("Unterminated string"):
         return "unexpected EOF"
-    position = error.pos
-    while position < len(text) and text[position] in _SPACES:
+    # Python points at the backslash of a bad escape; within strings blanks count.
+    in_string = error.msg.startswith("Invalid")
+    position = error.pos + error.msg.startswith("Invalid \\")
+    while not in_string and position < len(text) and text[position] in _SPACES:
         position += 1
     if position >= len(text):
         return "unexpected EOF"

@@ -1,0 +1,165 @@
+"""Verification: what is cached, what is confirmed, what a change undoes; passwords off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from common.errors import Unauthorized, Unavailable
+from services.auth import sessions
+from services.auth.verify import Credential
+from tests.unit.auth.world import PASSWORD, TOKEN, USER, World
+
+
+@pytest.fixture
+async def world() -> World:
+    world = World()
+    await world.set_up()
+    world.tell()
+    return world
+
+
+async def test_an_allowance_comes_from_the_cache_and_carries_the_newest_number_told(world: World) -> None:
+    await world.identity()
+    reads = world.storage.reads
+    world.hub.event({"number": 999, "tags": ["org:somebody-else"]})
+    await world.identity()
+    assert world.storage.reads == reads
+    found = await world.verifier.verify(Credential("v2", "token", "", TOKEN))
+    assert found.number == 999
+
+
+async def test_a_refusal_is_read_at_storage_each_time(world: World) -> None:
+    for _ in range(2):
+        reads = world.storage.reads
+        with pytest.raises(Unauthorized):
+            await world.identity("unknown")
+        assert world.storage.reads > reads
+
+
+async def test_without_storage_an_unknown_token_is_unavailable(world: World) -> None:
+    world.storage.down = True
+    with pytest.raises(Unavailable):
+        await world.identity()
+
+
+async def test_a_name_taken_by_a_legacy_authorization_ends_a_token_behind_it(world: World) -> None:
+    await world.identity(TOKEN, "basic", "anyone", "v1")
+    permissions = [{"action": "read", "resource": {"type": "buckets"}}]
+    org_id = (await world.identity()).org_id
+    body = {"orgID": org_id, "token": "anyone", "permissions": permissions}
+    made = await _json(world, "POST", "/legacy/authorizations", body)
+    await _json(world, "POST", f"/legacy/authorizations/{made['id']}/password", {"password": "long-enough"})
+    with pytest.raises(Unauthorized):
+        await world.identity(TOKEN, "basic", "anyone", "v1")
+
+
+async def test_a_slow_answer_cannot_undo_a_revocation(world: World) -> None:
+    """An answer read before a change, put into the cache after it, is not kept."""
+    identity = await world.identity()
+    world.caches.drop([f"auth:{identity.credential_id}"], 1000)
+    await world.identity()  # read as of an older number: must not stay
+    assert len(world.caches.verified._cache) == 0
+
+
+async def test_a_secret_over_72_bytes_is_refused_not_a_fault(world: World) -> None:
+    with pytest.raises(Unauthorized):
+        await world.identity("x" * 100, "basic", USER, "v1")
+    assert not await world.context.passwords.matches("x" * 100, None)
+
+
+async def test_one_check_serves_all_who_wait_for_it_and_is_remembered(world: World) -> None:
+    passwords = world.context.passwords
+    stored = await passwords.hash("right-password")
+    answers = await asyncio.gather(*(passwords.matches("right-password", stored) for _ in range(200)))
+    assert all(answers)
+    assert await passwords.matches("right-password", stored)
+    assert not await passwords.matches("wrong-password", stored)
+    assert not await passwords.matches("right-password", await passwords.hash("other-password"))
+
+
+async def test_the_queue_of_password_checks_is_bounded() -> None:
+    world = World(max_password_checks=2)
+    await world.set_up()
+    passwords = world.context.passwords
+    stored = await passwords.hash("right-password")
+    checks = [passwords.matches(f"wrong-{number}", stored) for number in range(10)]
+    answers = await asyncio.gather(*checks, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, Unavailable)]
+    assert len(refused) == 8
+    assert "TIDEGATE_MAX_PASSWORD_CHECKS" in str(refused[0])
+
+
+async def test_a_session_dies_unused_and_use_prolongs_it_to_five_minutes(world: World) -> None:
+    cookie = await _sign_in(world)
+    world.shift_ns += 58 * 60 * 10**9
+    assert (await world.identity(cookie, "session")).kind == "session"
+    world.shift_ns += 4 * 60 * 10**9
+    await world.identity(cookie, "session")
+    world.shift_ns += 6 * 60 * 10**9
+    with pytest.raises(Unauthorized):
+        await world.identity(cookie, "session")
+    assert await sessions.sweep_once(world.context) == 1
+
+
+async def test_a_user_has_a_bounded_number_of_sessions() -> None:
+    world = World(max_sessions_per_user=2)
+    await world.set_up()
+    cookies = [await _sign_in(world) for _ in range(3)]
+    with pytest.raises(Unauthorized):
+        await world.identity(cookies[0], "session")
+    for cookie in cookies[1:]:
+        await world.identity(cookie, "session")
+
+
+async def test_a_new_password_ends_the_users_other_sessions(world: World) -> None:
+    cookie = await _sign_in(world)
+    user_id = (await world.identity()).user_id
+    await _json(world, "POST", f"/api/v2/users/{user_id}/password", {"password": "another-password"})
+    with pytest.raises(Unauthorized):
+        await world.identity(cookie, "session")
+
+
+async def test_a_session_of_the_first_user_may_do_everything(world: World) -> None:
+    identity = await world.identity(await _sign_in(world), "session")
+    assert identity.may("write", "buckets", "a" * 16, "b" * 16)
+    assert identity.may("read", "instance")
+
+
+async def test_changes_that_race_are_decided_anew(world: World) -> None:
+    org_id = (await world.identity()).org_id
+    bucket = await _json(world, "POST", "/api/v2/buckets", {"orgID": org_id, "name": "raced"})
+    path = f"/api/v2/buckets/{bucket['id']}"
+    changes = [{"description": "d"}, {"name": "renamed"}, {"retentionRules": [{"everySeconds": 0}]}]
+    await asyncio.gather(*(_json(world, "PATCH", path, change) for change in changes))
+    now = await _json(world, "GET", path)
+    assert (now["name"], now["description"]) == ("renamed", "d")
+
+
+async def test_first_mappings_that_race_leave_one_default(world: World) -> None:
+    org_id = (await world.identity()).org_id
+    bucket = await _json(world, "POST", "/api/v2/buckets", {"orgID": org_id, "name": "raced"})
+    body = {"orgID": org_id, "bucketID": bucket["id"], "database": "db"}
+    await asyncio.gather(
+        *(_json(world, "POST", "/api/v2/dbrps", {**body, "retention_policy": f"rp{n}"}) for n in range(5))
+    )
+    content = (await _json(world, "GET", f"/api/v2/dbrps?orgID={org_id}&db=db"))["content"]
+    assert [mapping["default"] for mapping in content].count(True) == 1
+
+
+async def _sign_in(world: World) -> str:
+    basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    got = await world.send("POST", "/api/v2/signin", {"authorization": f"Basic {basic}"})
+    assert got.status == 204
+    return got.headers["set-cookie"].partition(";")[0].partition("=")[2]
+
+
+async def _json(world: World, method: str, path: str, body: Any = None) -> Any:
+    sent = b"" if body is None else json.dumps(body).encode()
+    got = await world.send(method, path, {"authorization": f"Token {TOKEN}"}, sent)
+    assert got.status < 300, got.body
+    return json.loads(got.body) if got.body else None
