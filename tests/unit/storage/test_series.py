@@ -1,0 +1,50 @@
+"""Series sets: exact membership, numbers in order of arrival."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.storage.series import SeriesSet, decode_ids, series_set
+
+# Few different halves, so that ids often share one.
+ids = st.tuples(st.integers(0, 3) | st.just((1 << 64) - 1), st.integers(0, 5))
+batches = st.lists(st.lists(ids, max_size=8), max_size=8)
+
+
+def as_array(pairs: list[tuple[int, int]]) -> np.ndarray:
+    return np.array(pairs, np.uint64).reshape(-1, 2)
+
+
+@given(batches, st.lists(ids, min_size=1))
+def test_a_set_finds_what_a_dict_finds(added: list[list[tuple[int, int]]], asked: list[tuple[int, int]]) -> None:
+    series, model = SeriesSet(), {}
+    for batch in added:
+        fresh = [id for id in dict.fromkeys(batch) if id not in model]
+        series = series.with_added(as_array(fresh))
+        model.update({id: len(model) + n for n, id in enumerate(fresh)})
+    assert series.count == len(model)
+    assert series.find(as_array(asked)).tolist() == [model.get(id, -1) for id in asked]
+
+
+def test_an_id_that_came_twice_is_found_where_it_came_first() -> None:
+    series = SeriesSet().with_added(as_array([(5, 1), (2, 1), (5, 2), (5, 1), (2, 1)]))
+    assert series.find(as_array([(2, 1), (5, 1), (5, 2)])).tolist() == [1, 0, 2]
+
+
+def test_a_set_has_few_runs_and_about_20_bytes_a_series() -> None:
+    random = np.random.default_rng(0)
+    series = SeriesSet()
+    for _ in range(1000):
+        series = series.with_added(random.integers(0, 1 << 64, (50, 2), np.uint64))
+    assert len(series.runs) <= 16
+    assert sum(run.high.nbytes + run.low.nbytes + run.sequence.nbytes for run in series.runs) == 20 * 50_000
+
+
+def test_pieces_of_the_dictionary_make_the_same_set() -> None:
+    ids = as_array([(9, 9), (1, 2), (1, 1)])
+    raw = ids.astype("<u8").tobytes()
+    series = series_set([raw[:16], raw[16:]])
+    assert series.find(ids).tolist() == [0, 1, 2]
+    assert np.array_equal(decode_ids(raw), ids)
