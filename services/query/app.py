@@ -1,0 +1,91 @@
+"""The query service as an aiohttp app: what it is made of, started and stopped in mirror order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import web
+
+from common import web as shared
+from common.budget import Budget
+from common.config import load_keys
+from common.feed import FeedFollower
+from common.rpc import RpcClient
+from services.query.config import QuerySettings
+from services.query.mappings import Mappings
+from services.query.metrics import Metrics
+from services.query.rpc import Methods
+from services.query.segments import Reader
+from services.query.slots import Slots
+
+
+class Query:
+    """The parts of one query service, wired; what storage tells goes to the caches from here."""
+
+    def __init__(self, settings: QuerySettings, client: RpcClient, registry: Any) -> None:
+        self.budget = Budget(settings.budget_bytes)
+        self.mappings = Mappings(client, settings.auth_url)
+        self.reader = Reader(client, settings.storage_url, self.budget)
+        self.slots = Slots(settings.concurrency, settings.query_queue, settings.query_wait_s)
+        metrics = Metrics(
+            registry,
+            {
+                "tidegate_query_running": ("Queries under way", lambda: self.slots.running),
+                "tidegate_query_waiting": ("Queries that wait for their turn", lambda: self.slots.waiting),
+                "tidegate_query_memory_bytes": ("Bytes of the budget in use", lambda: self.budget.used_bytes),
+            },
+        )
+        self.methods = Methods(
+            self.mappings, self.reader, self.slots, metrics, settings.query_timeout_s, settings.query_max_chars
+        )
+        self.feed = FeedFollower(
+            client, settings.storage_url, "storage.feed", self._on_start, self._on_event, self._on_down
+        )
+
+    def readiness(self) -> dict[str, Any]:
+        up = self.feed.up.is_set()
+        return {"status": "ready" if up else "not ready", "storage": "ready" if up else "storage does not answer"}
+
+    def _on_start(self, head: dict[str, Any]) -> None:
+        self.mappings.drop_all(head["number"])
+        self.mappings.set_fed(True)
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        tags = event.get("tags")
+        if tags:
+            self.mappings.drop(tags, event["number"])
+
+    def _on_down(self) -> None:
+        self.mappings.set_fed(False)
+
+    async def follow(self, _app: web.Application) -> AsyncIterator[None]:
+        """Follow the feed while the app runs."""
+        following = asyncio.create_task(self.feed.run())
+        yield
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
+
+def build(settings: QuerySettings, url: Callable[[], str | None]) -> web.Application:
+    """The app.
+
+    Args:
+        url: gives the address under which this instance is reached, None until it listens.
+    """
+    keys = load_keys(settings)
+    client = RpcClient(keys, "query")
+    registry = shared.make_registry()
+    query = Query(settings, client, registry)
+    app = shared.internal_app("query", keys, query.methods.handlers(), query.readiness, registry)
+
+    async def keep_client(_app: web.Application) -> AsyncIterator[None]:
+        await client.open()
+        yield
+        await client.close()
+
+    app.cleanup_ctx.extend([keep_client, query.follow, shared.registration(client, settings.storage_url, "query", url)])
+    return app

@@ -1,0 +1,24 @@
+"""Settings of the query service."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+
+from common.config import ServiceSettings
+
+
+class QuerySettings(ServiceSettings):
+    """What query is told."""
+
+    query_port: int = Field(0, description="Port of query; 0 = any free one (the gateway learns it from storage).")
+    query_timeout_s: float = Field(300.0, gt=0, description="Longest time that one query may take.")
+    query_concurrency: int = Field(0, ge=0, description="Queries that run at a time; 0 = four a core, at least 8.")
+    query_queue: int = Field(1_000, ge=0, description="Queries that may wait for their turn; more are told 503.")
+    query_wait_s: float = Field(10.0, gt=0, description="Longest wait for a turn; then 503.")
+    query_max_chars: int = Field(1 << 20, gt=0, description="Longest text of the parameters q and params.")
+
+    @property
+    def concurrency(self) -> int:
+        return self.query_concurrency or max(8, 4 * (os.cpu_count() or 1))

@@ -1,0 +1,152 @@
+"""Statements, one after the other → the bytes of the answer, in pieces.
+
+A statement that fails shows its error in its own entry and the later ones say ``not executed`` (spec/README.md,
+decision 7). A trouble of the service's own is no statement error: it is raised, so that the request as a whole says
+503, or, once bytes have left, the connection breaks. Source: spec/http-query-v1.md, 2 and 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import InfluxError, Invalid
+from services.query import manage, select, show
+from services.query.context import QueryContext
+from services.query.influxql import tree
+from services.query.render.document import Document, documents_of
+from services.query.render.renderer import Renderer
+from services.query.result import ResultSeries
+
+# A statement's bytes are kept back until this many have come, so that an error in it can still take their place.
+HELD_BYTES = 1 << 20
+# A document with more cells than this is printed in a thread.
+CELLS_ON_LOOP = 1_000
+# Errors that belong to a statement; all others are the service's own.
+STATEMENT_CODES = frozenset(
+    ("invalid", "not found", "not implemented", "forbidden", "unprocessable entity", "conflict", "empty value")
+)
+
+Executor = Callable[[Any, QueryContext], AsyncIterator[ResultSeries]]
+
+# Statements that are not here are refused with the words of ``manage.WORDS``.
+EXECUTORS: dict[type, Executor] = {
+    tree.Select: select.select,
+    tree.ShowDatabases: show.databases,
+    tree.ShowRetentionPolicies: show.retention_policies,
+    tree.ShowMeasurements: show.measurements,
+    tree.ShowTagKeys: show.tag_keys,
+    tree.ShowTagValues: show.tag_values,
+    tree.ShowFieldKeys: show.field_keys,
+    tree.ShowSeries: show.series,
+    tree.ShowCardinality: show.cardinality,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one request: rows a document, and the moment (of the loop's clock) at which it has to be done."""
+
+    max_rows: int
+    deadline_s: float
+    chunked: bool = False
+
+
+def run_statement(
+    statement: tree.Statement, context: QueryContext, executors: Mapping[type, Executor] = EXECUTORS
+) -> AsyncIterator[ResultSeries]:
+    """The series that *statement* answers. Raises NotImplementedHere for what is refused, at the first step."""
+    executor = executors.get(type(statement))
+    if executor is None:
+        raise manage.refusal(manage.WORDS[type(statement)])
+    if isinstance(statement, tree.Select) and statement.into is not None:
+        raise manage.refusal("SELECT INTO")
+    return executor(statement, context)
+
+
+async def execute(
+    statements: Sequence[tree.Statement],
+    context: QueryContext,
+    renderer: Renderer,
+    limits: Limits,
+    executors: Mapping[type, Executor] = EXECUTORS,
+) -> AsyncGenerator[bytes, None]:
+    """Run *statements* in order and print what they answer.
+
+    Yields:
+        The body in pieces, never empty ones.
+    Raises:
+        InfluxError: a trouble of the service's own; what was yielded before is not a whole answer.
+    """
+    held = bytearray()
+    for number, statement in enumerate(statements):
+        before: Renderer | None = copy(renderer)
+        kept = len(held)
+        held += renderer.begin(number)
+        try:
+            async with aclosing(_documents(statement, context, limits, executors)) as documents:
+                async for document in documents:
+                    held += await _print(renderer, document)
+                    if limits.chunked or len(held) >= HELD_BYTES:
+                        yield bytes(held)
+                        held.clear()
+                        before = None
+            held += renderer.end()
+        except InfluxError as error:
+            if error.code not in STATEMENT_CODES:
+                raise
+            if before is not None:
+                renderer = before
+                del held[kept:]
+                held += renderer.begin(number)
+            held += renderer.fail(str(error))
+            for later in range(number + 1, len(statements)):
+                held += renderer.begin(later) + renderer.fail("not executed")
+            break
+        if limits.chunked and held:
+            yield bytes(held)
+            held.clear()
+    held += renderer.finish()
+    if held:
+        yield bytes(held)
+
+
+async def _documents(
+    statement: tree.Statement, context: QueryContext, limits: Limits, executors: Mapping[type, Executor]
+) -> AsyncGenerator[Document, None]:
+    # Only SELECT is split into chunks there; SHOW answers come in one.
+    whole = limits.chunked and not isinstance(statement, tree.Select)
+    series = run_statement(statement, context, executors)
+    async with aclosing(_in_time(series, limits.deadline_s)) as timed:
+        async for document in documents_of(timed, limits.max_rows, whole=whole):
+            yield document
+
+
+async def _in_time(series: AsyncIterator[ResultSeries], deadline_s: float) -> AsyncGenerator[ResultSeries, None]:
+    """*series*, each step of it before the deadline. Raises Invalid with InfluxDB's text after it."""
+    try:
+        while True:
+            # The time of whoever takes the rows does not count: the block holds no yield.
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    item = await anext(series)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Invalid("query-timeout limit exceeded") from None
+            yield item
+    finally:
+        close = getattr(series, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _print(renderer: Renderer, document: Document) -> bytes:
+    columns = max((len(piece.head.columns) for piece in document.pieces), default=0)
+    if document.rows * columns <= CELLS_ON_LOOP:
+        return renderer.document(document)
+    return await asyncio.to_thread(renderer.document, document)

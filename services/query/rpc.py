@@ -1,0 +1,155 @@
+"""``query.influxql``: decode, run, stream. Shapes: docs/rpc.md."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import Invalid, NotFound, TooLarge
+from common.identity import Identity
+from common.rpc import Call, Handler, Reply
+from services.query.context import MappingSource, QueryContext
+from services.query.execute import Limits, execute
+from services.query.influxql import tree
+from services.query.influxql.bind import parse_params
+from services.query.influxql.parser import parse
+from services.query.influxql.tokens import ParseError
+from services.query.metrics import Metrics
+from services.query.render import make_renderer
+from services.query.render.renderer import Style, choose_type, epoch_of
+from services.query.segments import Reader
+from services.query.slots import Slots
+
+DEFAULT_CHUNK_ROWS = 10_000
+MAX_CHUNK_ROWS = 1_000_000
+# Texts longer than this are parsed in a thread.
+CHARS_ON_LOOP = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request, decoded."""
+
+    text: str
+    bound: str
+    database: str
+    policy: str
+    style: Style
+    max_rows: int
+    accept: str
+    identity: Identity
+    now_ns: int
+
+
+def decode_query(head: Any, max_chars: int) -> Query:
+    """Raises Invalid or TooLarge with the texts of a client's mistake."""
+    match head:
+        case {"params": dict(params), "accept": str(accept), "identity": list(identity), "now_ns": int(now_ns)} if all(
+            isinstance(name, str) and isinstance(value, str) for name, value in params.items()
+        ):
+            pass
+        case _:
+            raise Invalid("cannot run a query: the head has no known form")
+    if "q" not in params:
+        raise Invalid('missing required parameter "q"')
+    if len(params["q"]) + len(params.get("params", "")) > max_chars:
+        raise TooLarge(f"the query is longer than TIDEGATE_QUERY_MAX_CHARS, {max_chars} characters")
+    chunked = params.get("chunked") == "true"
+    return Query(
+        params["q"],
+        params.get("params", ""),
+        params.get("db", ""),
+        params.get("rp", ""),
+        Style(epoch_of(params.get("epoch", "")), chunked, params.get("pretty") == "true"),
+        _chunk_rows(params.get("chunk_size", "")) if chunked else DEFAULT_CHUNK_ROWS,
+        accept,
+        Identity.from_wire(identity),
+        now_ns,
+    )
+
+
+def _chunk_rows(text: str) -> int:
+    """Not a number or none at all: the default."""
+    digits = text.strip()
+    if not digits.isascii() or not digits.isdecimal() or len(digits) > 18 or int(digits) == 0:
+        return DEFAULT_CHUNK_ROWS
+    return min(int(digits), MAX_CHUNK_ROWS)
+
+
+async def parse_query(query: Query) -> Sequence[tree.Statement]:
+    """Raises Invalid as a request that does not parse is answered."""
+    if len(query.text) + len(query.bound) <= CHARS_ON_LOOP:
+        return _parse(query)
+    return await asyncio.to_thread(_parse, query)
+
+
+def _parse(query: Query) -> Sequence[tree.Statement]:
+    bound = parse_params(query.bound)
+    try:
+        return parse(query.text, bound)
+    except ParseError as error:
+        raise Invalid(f"failed to parse query: {error}") from None
+
+
+class Methods:
+    """The methods of the query service."""
+
+    def __init__(
+        self, mappings: MappingSource, reader: Reader, slots: Slots, metrics: Metrics, timeout_s: float, max_chars: int
+    ) -> None:
+        self._mappings = mappings
+        self._reader = reader
+        self._slots = slots
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._max_chars = max_chars
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {"influxql": self.influxql}
+
+    async def influxql(self, call: Call) -> Reply:
+        await call.finish()
+        query = decode_query(call.head, self._max_chars)
+        statements = await parse_query(query)
+        content_type = choose_type(query.accept)
+        head = {"status": 200, "headers": [["Content-Type", content_type]]}
+        pieces = self._answer(query, statements, content_type)
+        # Nothing is promised before the first piece stands: until then a trouble is an error of the whole request.
+        first = await anext(pieces, b"")
+        if query.style.chunked:
+            return Reply(head, _joined([first] if first else [], pieces))
+        second = await anext(pieces, None)
+        return Reply(head, [first] if second is None else _joined([first, second], pieces))
+
+    async def _answer(
+        self, query: Query, statements: Sequence[tree.Statement], content_type: str
+    ) -> AsyncGenerator[bytes, None]:
+        with self._metrics.measured():
+            async with self._slots.turn():
+                context = await self._context(query)
+                deadline_s = asyncio.get_running_loop().time() + self._timeout_s
+                limits = Limits(query.max_rows, deadline_s, query.style.chunked)
+                renderer = make_renderer(content_type, query.style)
+                async with aclosing(execute(statements, context, renderer, limits)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+
+    async def _context(self, query: Query) -> QueryContext:
+        org_id = query.identity.org_id
+        if org_id is None:
+            raise NotFound("organization not found")
+        await self._mappings.of_org(org_id)  # raises for an organization that is gone
+        return QueryContext(query.identity, query.database, query.policy, query.now_ns, self._mappings, self._reader)
+
+
+async def _joined(first: Sequence[bytes], rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    try:
+        for piece in first:
+            yield piece
+        async for piece in rest:
+            yield piece
+    finally:
+        await rest.aclose()

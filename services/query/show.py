@@ -1,0 +1,314 @@
+"""SHOW statements about databases, measurements, keys, values, series and how many there are.
+
+Answered from the mappings, the schema and the series dictionary, on arrays of series; what costs more than a moment
+runs in a thread. Source: spec/influxql.md, 13; http-query-v1.md, 6 and 7.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.dbrp import Mapping
+from common.errors import Invalid
+from common.model import Bucket, FieldType
+from common.times import format_go_duration
+from services.query import show_tables
+from services.query.context import QueryContext
+from services.query.influxql import tree
+from services.query.manage import refusal
+from services.query.result import Kind, ResultColumn, ResultSeries
+from services.query.show_tables import Found
+from services.query.show_where import Dialect, ShowCondition, compile_pattern, split_condition
+
+_ALL_TIME = ShowCondition(None)
+
+
+def _strings(name: str, values: Sequence[str]) -> ResultColumn:
+    return ResultColumn(name, Kind.STRING, values)
+
+
+def _rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[ResultColumn, ...]:
+    return tuple(_strings(name, [row[index] for row in rows]) for index, name in enumerate(names))
+
+
+def _limited(limits: tree.Limits, rows: list[Any]) -> list[Any]:
+    stop = limits.offset + limits.limit if limits.limit else None
+    return rows[limits.offset : stop]
+
+
+# ---------------------------------------------------------------- what is looked at
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """Which measurements of one bucket: by name, by pattern, or all."""
+
+    bucket: Bucket
+    names: set[str] = field(default_factory=set)
+    patterns: list[Callable[[str], bool]] = field(default_factory=list)
+    every: bool = False
+
+    def takes(self, name: str) -> bool:
+        return self.every or name in self.names or any(pattern(name) for pattern in self.patterns)
+
+
+Resolve = Callable[[str, str], Awaitable[Bucket]]
+
+
+async def _choose(sources: Iterable[tree.Measurement], database: str, resolve: Resolve) -> list[_Chosen]:
+    """The buckets and measurements that FROM names; without FROM everything in the default policy's bucket."""
+    sources = tuple(sources)
+    if not sources:
+        return [_Chosen(await resolve(database, ""), every=True)]
+    chosen: dict[str, _Chosen] = {}
+    for source in sources:
+        bucket = await resolve(source.database or database, source.policy)
+        entry = chosen.setdefault(bucket.id, _Chosen(bucket))
+        if source.regex is not None:
+            entry.patterns.append(compile_pattern(source.regex))
+        else:
+            entry.names.add(source.name)
+    return list(chosen.values())
+
+
+async def _find(
+    context: QueryContext, chosen: Iterable[_Chosen], condition: ShowCondition, *, with_series: bool = True
+) -> list[list[Found]]:
+    """What there is of the chosen measurements, sorted by name; the same name in several buckets together.
+
+    Args:
+        with_series: read the series too; without, the tables are empty.
+    """
+    by_name: dict[str, list[Found]] = {}
+    for choice in chosen:
+        for info in await context.reader.measurements(choice.bucket):
+            if not choice.takes(info.name) or not _touches(info.fields, choice.bucket, condition):
+                continue
+            table = await context.reader.series(choice.bucket, info.name) if with_series else None
+            by_name.setdefault(info.name, []).append(Found(info.name, tuple(info.fields), table))
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _touches(fields: Iterable[tuple[int, str, FieldType]], bucket: Bucket, condition: ShowCondition) -> bool:
+    """Whether the measurement has a shard in the time range, which chooses whole shards only."""
+    return any(start < condition.stop_ns and start + bucket.shard_ns > condition.start_ns for start, _, _ in fields)
+
+
+async def _default_only(context: QueryContext, database: str, policy: str) -> Bucket:
+    """The default policy whatever the request's ``rp`` says, unless the statement itself names another."""
+    if policy:
+        return await context.resolve(database, policy)
+    return await context.resolve_default(database)
+
+
+# ---------------------------------------------------------------- databases and policies
+
+
+async def databases(_: tree.ShowDatabases, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """SHOW DATABASES: stored mappings by age, then buckets by name; each database once."""
+    names = list(dict.fromkeys(mapping.database for mapping in await context.readable()))
+    yield ResultSeries("databases", (), (_strings("name", names),))
+
+
+async def retention_policies(
+    statement: tree.ShowRetentionPolicies, context: QueryContext
+) -> AsyncIterator[ResultSeries]:
+    """SHOW RETENTION POLICIES: one row a mapping, with the true durations; none for an unknown database."""
+    database = statement.database or context.database
+    if not database:
+        raise Invalid("database name required")
+    mappings = await context.readable_of(database)
+    yield ResultSeries(
+        None,
+        (),
+        (
+            _strings("name", [mapping.retention_policy for mapping in mappings]),
+            _strings("duration", [format_go_duration(mapping.bucket.retention_ns) for mapping in mappings]),
+            _strings("shardGroupDuration", [format_go_duration(mapping.bucket.shard_ns) for mapping in mappings]),
+            ResultColumn("replicaN", Kind.MIXED, [1] * len(mappings)),
+            ResultColumn("default", Kind.MIXED, [mapping.default for mapping in mappings]),
+        ),
+    )
+
+
+# ---------------------------------------------------------------- measurements
+
+
+async def measurements(statement: tree.ShowMeasurements, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """SHOW MEASUREMENTS, of the default policy or, with ON a.b, of each that is named."""
+    if statement.every_database and not statement.every_policy:
+        raise Invalid("query 'SHOW MEASUREMENTS ON *' not supported. use 'ON *.*' or specify a database")
+    condition = split_condition(statement.condition, context.now_ns, Dialect.SERIES)
+    qualified = bool(statement.policy) or statement.every_policy
+    rows: list[tuple[str, ...]] = []
+    for mapping in await _mappings_of(statement, context):
+        names = await _names(statement, context, mapping.bucket, condition)
+        rows += [(name, mapping.database, mapping.retention_policy) if qualified else (name,) for name in names]
+    rows = _limited(statement.limits, rows)
+    if rows:
+        columns = ("name", "database", "retention policy") if qualified else ("name",)
+        yield ResultSeries("measurements", (), _rows(columns, rows))
+
+
+async def _mappings_of(statement: tree.ShowMeasurements, context: QueryContext) -> list[Mapping]:
+    """The mappings that ON names, by database, then policy; an unknown database has none."""
+    if statement.every_database:
+        mappings = await context.readable()
+    else:
+        database = statement.database or context.database
+        if not database:
+            raise Invalid("database name required")
+        mappings = await context.readable_of(database)
+        if statement.policy:
+            mappings = [mapping for mapping in mappings if mapping.retention_policy == statement.policy]
+        elif not statement.every_policy:
+            # Stored mappings come first: a stored default wins over the virtual one.
+            defaults = [mapping for mapping in mappings if mapping.default]
+            if mappings and not defaults:
+                raise Invalid(f"default retention policy not set for: {database}")
+            return defaults[:1]
+    return sorted(mappings, key=lambda mapping: (mapping.database, mapping.retention_policy))
+
+
+async def _names(
+    statement: tree.ShowMeasurements, context: QueryContext, bucket: Bucket, condition: ShowCondition
+) -> list[str]:
+    choice = _Chosen(bucket, every=statement.source is None)
+    if statement.source is not None:
+        if statement.source.regex is not None:
+            choice.patterns.append(compile_pattern(statement.source.regex))
+        else:
+            choice.names.add(statement.source.name)
+    found = await _find(context, [choice], condition, with_series=condition.tags is not None)
+    if condition.tags is None:
+        return [entries[0].name for entries in found]
+    return await asyncio.to_thread(show_tables.names_with_series, found, condition.tags)
+
+
+# ---------------------------------------------------------------- keys and values
+
+
+async def tag_keys(statement: tree.ShowTagKeys, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """SHOW TAG KEYS; WITH KEY does not filter and SLIMIT does nothing, as there."""
+    condition = split_condition(statement.condition, context.now_ns, Dialect.METAQUERY)
+    for entries in await _find_default(statement, context, condition):
+        keys = await asyncio.to_thread(show_tables.tag_keys, entries, condition.tags)
+        keys = _limited(statement.limits, keys)
+        if keys:
+            yield ResultSeries(entries[0].name, (), (_strings("tagKey", keys),))
+
+
+async def tag_values(statement: tree.ShowTagValues, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """SHOW TAG VALUES WITH KEY: sorted by key, then value."""
+    condition = split_condition(statement.condition, context.now_ns, Dialect.METAQUERY)
+    wanted = key_filter(statement.keys)
+    for entries in await _find_default(statement, context, condition):
+        rows = await asyncio.to_thread(show_tables.tag_values, entries, condition.tags, wanted)
+        rows = _limited(statement.limits, rows)
+        if rows:
+            yield ResultSeries(entries[0].name, (), _rows(("key", "value"), rows))
+
+
+async def _find_default(
+    statement: tree.ShowTagKeys | tree.ShowTagValues, context: QueryContext, condition: ShowCondition
+) -> list[list[Found]]:
+    async def resolve(database: str, policy: str) -> Bucket:
+        return await _default_only(context, database, policy)
+
+    chosen = await _choose(statement.sources, statement.database, resolve)
+    return await _find(context, chosen, condition)
+
+
+def key_filter(keys: tree.KeySelector) -> Callable[[str], bool]:
+    """Which tag keys WITH KEY names."""
+    if keys.regex is not None:
+        matches, wanted = compile_pattern(keys.regex), keys.op == "=~"
+        return lambda key: matches(key) is wanted
+    names = frozenset(keys.names)
+    return (lambda key: key not in names) if keys.op == "!=" else (lambda key: key in names)
+
+
+async def field_keys(statement: tree.ShowFieldKeys, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """SHOW FIELD KEYS: each type of a field on a row of its own."""
+    chosen = await _choose(statement.sources, statement.database, context.resolve)
+    for entries in await _find(context, chosen, _ALL_TIME, with_series=False):
+        rows = _limited(statement.limits, show_tables.field_keys(entries))
+        if rows:
+            yield ResultSeries(entries[0].name, (), _rows(("fieldKey", "fieldType"), rows))
+
+
+# ---------------------------------------------------------------- series
+
+
+async def series(statement: tree.ShowSeries, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """SHOW SERIES: keys as in line protocol, sorted, of all measurements in one."""
+    condition = split_condition(statement.condition, context.now_ns, Dialect.SERIES)
+    chosen = await _choose(statement.sources, statement.database, context.resolve)
+    found = await _find(context, chosen, condition)
+    keys = await asyncio.to_thread(show_tables.series_keys, found, condition.tags)
+    keys = _limited(statement.limits, keys)
+    if keys:
+        yield ResultSeries(None, (), (_strings("key", keys),))
+
+
+# ---------------------------------------------------------------- cardinalities
+
+
+async def cardinality(statement: tree.ShowCardinality, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """SHOW … CARDINALITY; the estimates of 1.x are exact here (spec/README.md, decision 15)."""
+    condition = split_condition(statement.condition, context.now_ns, Dialect.SERIES)
+    counted = statement.counted
+    chosen = await _choose(statement.sources, statement.database, context.resolve)
+    found = await _find(context, chosen, condition, with_series=counted is not tree.Counted.FIELD_KEY)
+    if counted is tree.Counted.MEASUREMENT or _is_estimate(statement):
+        async for answer in _totals(statement, found, condition):
+            yield answer
+        return
+    wanted = key_filter(statement.keys) if statement.keys is not None else None
+    keys = _group_keys(statement.dimensions)
+    for entries in found:
+        groups = await asyncio.to_thread(show_tables.count, counted, entries, condition.tags, keys, wanted)
+        for tags, count in groups:
+            counts = _limited(statement.limits, [count])
+            if counts:
+                yield ResultSeries(entries[0].name, tags, (ResultColumn("count", Kind.MIXED, counts),))
+
+
+def _is_estimate(statement: tree.ShowCardinality) -> bool:
+    """The bare form of 1.x; with any clause that narrows it, it counts exactly there too."""
+    return (
+        statement.counted is tree.Counted.SERIES
+        and not statement.exact
+        and not statement.sources
+        and statement.condition is None
+        and not statement.dimensions
+    )
+
+
+async def _totals(
+    statement: tree.ShowCardinality, found: list[list[Found]], condition: ShowCondition
+) -> AsyncIterator[ResultSeries]:
+    if statement.counted is tree.Counted.SERIES:
+        groups = [
+            await asyncio.to_thread(show_tables.count, statement.counted, entries, None, (), None) for entries in found
+        ]
+        total = sum(count for group in groups for _, count in group)
+    else:
+        total = len(await asyncio.to_thread(show_tables.names_with_series, found, condition.tags))
+    estimated = not statement.exact and not statement.sources and statement.condition is None
+    counts = _limited(statement.limits, [total])
+    if counts and (total or estimated):
+        name = "cardinality estimation" if estimated else "count"
+        yield ResultSeries(None, (), (ResultColumn(name, Kind.MIXED, counts),))
+
+
+def _group_keys(dimensions: Iterable[tree.Expr]) -> tuple[str, ...]:
+    names = []
+    for dimension in dimensions:
+        if not isinstance(dimension, tree.VarRef):
+            raise refusal("GROUP BY anything but tags in SHOW CARDINALITY")
+        names.append(dimension.name)
+    return tuple(sorted(set(names)))

@@ -1,0 +1,50 @@
+"""How many queries run at a time: a bound, a queue before it with a bound of its own, and a limit on the wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.errors import Unavailable
+
+
+class Slots:
+    """Queries beyond *running* wait in turn; beyond *waiting* more of them are refused at once.
+
+    Args:
+        wait_s: longest wait for a turn.
+    """
+
+    def __init__(self, running: int, waiting: int, wait_s: float) -> None:
+        self._slots = asyncio.Semaphore(running)
+        self._max_waiting = waiting
+        self._wait_s = wait_s
+        self.running = 0
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Hold a slot. Raises Unavailable when the queue is full or the wait too long."""
+        if self._slots.locked():
+            await self._wait()
+        else:
+            await self._slots.acquire()
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._slots.release()
+
+    async def _wait(self) -> None:
+        if self.waiting >= self._max_waiting:
+            raise Unavailable(f"too many queries are waiting: TIDEGATE_QUERY_QUEUE is {self._max_waiting}")
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Unavailable(f"no query slot came free within {self._wait_s:g} s: TIDEGATE_QUERY_WAIT_S") from None
+        finally:
+            self.waiting -= 1
