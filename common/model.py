@@ -47,8 +47,8 @@ class Bucket:
 
 
 def shard_start(time_ns: int, shard_ns: int) -> int:
-    """Start of the shard that holds *time_ns*; shards are aligned to 1970-01-01T00:00:00Z."""
-    return time_ns - time_ns % shard_ns
+    """Start of the shard that holds *time_ns*; shards are aligned to 1970-01-01T00:00:00Z, the first is cut at 64 bits."""
+    return max(time_ns - time_ns % shard_ns, -(2**63))
 
 
 # The id on the wire and in JSON: 16 lower-case hex digits, never all zero.

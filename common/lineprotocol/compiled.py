@@ -70,16 +70,14 @@ def _load(folder: Path) -> Kernels:
     # Imported here: numba takes half a second to load, and nothing is needed of it before.
     import numba
 
-    from common.lineprotocol.machine import SIGNATURES
+    from common.lineprotocol.machine import OPTIONS, SIGNATURES
 
     settings: Any = numba.config
     before = settings.CACHE_DIR
     settings.CACHE_DIR = str(folder)
     try:
         functions: dict[str, Any] = {
-            name: numba.njit(signature, cache=True, nogil=True, error_model="numpy")(
-                getattr(kernel, name, None) or getattr(gather, name)
-            )
+            name: numba.njit(signature, cache=True, **OPTIONS)(getattr(kernel, name, None) or getattr(gather, name))
             for name, signature in SIGNATURES.items()
         }
     finally:
