@@ -45,7 +45,7 @@ log = get_logger("commit")
 P = ParamSpec("P")
 T = TypeVar("T")
 # Calls with bodies of up to this size are worked on in the event loop: that is quicker than the way to a thread.
-INLINE_BYTES = 8 << 10
+INLINE_BYTES = 32 << 10
 # The head of a commit has a bound; this many blocks are surely within it.
 MAX_SURE_BLOCKS = 256
 # Each answer of storage settles something for good, so a few rounds do.
