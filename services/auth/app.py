@@ -21,7 +21,7 @@ from services.auth.context import Context
 from services.auth.first_start import FirstStart
 from services.auth.hashing import load_hasher
 from services.auth.hub import Hub
-from services.auth.ids import IdMaker
+from services.auth.id_maker import IdMaker
 from services.auth.passwords import Passwords
 from services.auth.records import Records
 from services.auth.resolve import Resolver

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.auth.config import AuthSettings
 from services.auth.hashing import Hasher
-from services.auth.ids import IdMaker
+from services.auth.id_maker import IdMaker
 from services.auth.passwords import Passwords
 from services.auth.records import Records
 

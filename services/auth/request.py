@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 from common.errors import Invalid, Unauthorized
 from common.identity import Identity
@@ -13,6 +12,7 @@ from services.auth import ids, jsonlayout
 from services.auth.gojson import Document
 
 JSON = "application/json; charset=utf-8"
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
@@ -85,7 +85,7 @@ PAGE_NOT_FOUND = Answer(
 
 def escape_query(value: str) -> str:
     """*value* as it stands in a query string."""
-    return quote(value, safe="", errors="surrogateescape")
+    return "".join(chr(b) if b in _UNRESERVED else f"%{b:02X}" for b in value.encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True, slots=True)

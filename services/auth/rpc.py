@@ -17,6 +17,8 @@ from services.auth.request import Request
 from services.auth.resolve import Resolver
 from services.auth.verify import Credential, Verifier
 
+# The setting for bodies is checked, and named, behind this.
+MAX_CALL_BYTES = 16 << 20
 H = TypeVar("H")
 
 
@@ -70,7 +72,7 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
 
     async def rest_call(call: Call) -> Reply:
         head = _decode(call.head, _RestHead)
-        parts = await call.parts(context.settings.rest_max_body_bytes + 1)
+        parts = await call.parts(MAX_CALL_BYTES)
         request = Request(
             head.method,
             head.path,

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from common.errors import Forbidden, InfluxError, Unauthorized
 from common.identity import Identity, Permission, owner_permissions
 from common.log import get_logger
-from services.auth import ids
 from services.auth.caches import Found
 from services.auth.context import Context
 from services.auth.entities import INACTIVE, OWNER, ApiToken, Member, Password, Session, User
+from services.auth.id_maker import make_secret
 from services.auth.records import Change, Reader, Stale
 from services.auth.request import NO_CONTENT, Answer, Request
 
@@ -111,7 +111,7 @@ async def sign_in(context: Context, request: Request) -> Answer:
 
 async def create(context: Context, reader: Reader, user: User) -> tuple[str, int]:
     """A new session of *user*: its cookie's value and its expiry, Unix ms. The user's oldest may have to go for it."""
-    cookie = ids.make_secret()
+    cookie = make_secret()
     now_ms = context.now_ms()
     expires_ms = now_ms + context.settings.session_length_m * 60_000
     session = Session(

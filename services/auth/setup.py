@@ -12,10 +12,11 @@ from typing import Any
 
 from common.errors import Conflict, Invalid, Unprocessable
 from common.identity import operator_permissions
-from services.auth import buckets, ids, orgs, passwords, tokens, users
+from services.auth import buckets, orgs, passwords, tokens, users
 from services.auth.authorizations import Names, permission_json
 from services.auth.context import Context
 from services.auth.entities import INSTANCE_ID, OWNER, ApiToken, Bucket, Member, Org, Password, User
+from services.auth.id_maker import make_secret
 from services.auth.jsonlayout import format_time
 from services.auth.records import Change, KeyTaken, Stale
 from services.auth.request import Answer, Request
@@ -88,7 +89,7 @@ async def set_up(context: Context, wanted: Wanted) -> Made:
     user = User(id=context.ids.sortable(), name=wanted.username)
     org = orgs.add(context, change, wanted.org, "", user.id)
     bucket = buckets.make(context, org.id, wanted.bucket, wanted.retention_s)
-    value = wanted.token or ids.make_secret()
+    value = wanted.token or make_secret()
     description = f"{user.name}'s Token"
     token = tokens.make(context, value, org.id, user.id, operator_permissions(), description)
     instance = Member(

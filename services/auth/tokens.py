@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from common.errors import Conflict
 from common.identity import Permission
-from services.auth import authorizations, ids
+from services.auth import authorizations
 from services.auth.context import Context
 from services.auth.entities import ApiToken, Org, User
+from services.auth.id_maker import make_secret
 from services.auth.records import Change, KeyTaken
 from services.auth.request import Answer, Request
 
@@ -35,7 +36,7 @@ async def create(context: Context, request: Request) -> Answer:
     wanted = authorizations.read_wanted(document, request.caller, legacy=False)
     reader = context.records.reader()
     wanted, org, user = await authorizations.allow(reader, request.caller, wanted)
-    value = ids.make_secret()
+    value = make_secret()
     token = make(context, value, org.id, user.id, wanted.permissions, wanted.description, wanted.status)
     await store(context, token, org, user)
     return await authorizations.answer_one(reader, token, value, PATH, 201)

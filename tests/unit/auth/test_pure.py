@@ -10,7 +10,7 @@ from common.errors import Invalid, Unprocessable
 from common.identity import Identity, Permission, operator_permissions
 from services.auth import buckets, dbrp, ids, setup
 from services.auth.hashing import Hasher
-from services.auth.ids import IdMaker
+from services.auth.id_maker import EPOCH_MS, IdMaker, make_secret
 from services.auth.jsonlayout import COMPACT, encode, format_time
 from services.auth.passwords import check_acceptable
 from services.auth.permissions import all_access, has_part_in
@@ -25,11 +25,11 @@ def test_later_ids_are_greater_even_when_the_clock_goes_back() -> None:
 
 
 def test_an_id_carries_the_millisecond_since_2017() -> None:
-    assert int(IdMaker(lambda: ids.EPOCH_MS + 5, machine=3).sortable(), 16) >> 22 == 5
+    assert int(IdMaker(lambda: EPOCH_MS + 5, machine=3).sortable(), 16) >> 22 == 5
 
 
 def test_tokens_are_88_characters_and_never_the_same() -> None:
-    made = {ids.make_secret() for _ in range(10_000)}
+    made = {make_secret() for _ in range(10_000)}
     assert len(made) == 10_000
     assert {len(token) for token in made} == {88}
 

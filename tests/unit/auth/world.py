@@ -18,7 +18,7 @@ from services.auth.config import AuthSettings
 from services.auth.context import Context
 from services.auth.hashing import Hasher
 from services.auth.hub import Hub
-from services.auth.ids import IdMaker
+from services.auth.id_maker import IdMaker
 from services.auth.passwords import Passwords
 from services.auth.records import Records
 from services.auth.request import Request
