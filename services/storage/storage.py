@@ -14,6 +14,7 @@ from common.budget import Budget
 from common.log import get_logger
 from services.storage.append import AppendRequest
 from services.storage.commits import Committer
+from services.storage.compaction import Compaction
 from services.storage.config import StorageSettings
 from services.storage.dictionary import Dictionary
 from services.storage.feed import Feed
@@ -37,6 +38,7 @@ class Storage:
 
     def __init__(self, settings: StorageSettings, registry: CollectorRegistry) -> None:
         self.settings = settings
+        self._registry = registry
         self.budget = Budget(settings.budget_bytes)
         self.feed = Feed()
         self.instances = Instances(time.monotonic, self._tell_instances)
@@ -51,6 +53,7 @@ class Storage:
             page_bytes=settings.storage_page_bytes,
             durable=settings.durability == "durable",
             readers=settings.storage_readers,
+            log_limit_bytes=settings.storage_wal_bytes,
             reserve_bytes=settings.storage_reserve_bytes,
             on_commit=self.metrics.commit_seconds.observe,
         )
@@ -75,7 +78,6 @@ class Storage:
             self.catalog,
             self.state,
             self.feed,
-            log_limit_bytes=self.settings.storage_wal_bytes,
             on_group=self.metrics.observe_group,
         )
         self.segments = Segments(self.catalog, self.state, self.committer)
@@ -84,7 +86,12 @@ class Storage:
         self.sweeper = Sweeper(
             self.catalog, self.state, self.committer, self.settings.storage_keep_replaced_s * 1000, self.now_ms
         )
-        self._tasks = [asyncio.create_task(self.sweeper.run()), asyncio.create_task(self._expire_leases())]
+        self.compaction = Compaction(self.segments, lambda: list(self.state.segments()), self._registry)
+        self._tasks = [
+            asyncio.create_task(self.sweeper.run()),
+            asyncio.create_task(self._expire_leases()),
+            asyncio.create_task(self.compaction.run()),
+        ]
         self.is_ready = True
         log.info(
             "data loaded",

@@ -1,0 +1,261 @@
+"""Merges small segments into large ones in the background, without holding up what comes in (design, decision 1).
+
+``levels.py`` says which; a child process (``compactor.py``) does the work; the results appear, and their sources
+cease to be planned with, in one transaction. Killed at any moment before that, nothing has changed, and the work is
+planned again from what there is. Memory: one batch of sources and results (``BATCH_BYTES``) here, a few columns more
+in the child. Disk: sources stay readable for a while after their replacement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter
+
+from common.errors import Gone, InfluxError
+from common.log import get_logger
+from services.storage.blocks import Segment
+from services.storage.compactor import read_message, write_message
+from services.storage.levels import Limits, Merge, plan_merges
+from services.storage.segments import NewSegment, Segments
+
+log = get_logger("storage.compaction")
+
+INTERVAL_S = 1.0
+# A block of a commit that has no company after this long is merged with what there is.
+WAIT_S = 300.0
+# The child is ended when it has had nothing to do for this long.
+IDLE_S = 60.0
+RETRY_S = 5.0
+BATCH_ROWS = 1 << 20
+BATCH_BYTES = 32 << 20
+BATCH_MERGES = 64
+# A merge that fails so often is not tried again until a restart.
+MAX_FAILURES = 3
+PRIVATE = ("TIDEGATE_", "DOCKER_", "INFLUXDB_")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+
+
+class CompactorFailed(Exception):
+    """The child process died."""
+
+
+class CompactorProcess:
+    """The child, started when it is needed. Its calls block: they are made in a thread, one at a time."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def call(self, request: list[Any]) -> list[Any]:
+        """Let the child merge; returns an answer for each merge. Raises CompactorFailed."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._process = self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            write_message(process.stdin, request)  # type: ignore[arg-type]
+            answers: list[Any] = read_message(process.stdout)  # type: ignore[arg-type]
+        except (OSError, EOFError, ValueError, InfluxError) as error:
+            self.end()
+            raise CompactorFailed(f"the compactor process ended with {process.returncode}") from error
+        return answers
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # No keys and passwords for it.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
+        # A session of its own: a Ctrl-C at the terminal is for storage, which ends it in its turn.
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.storage.compactor"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**kept, **dict.fromkeys(THREADS, "1")},
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running child."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def kill(self) -> None:
+        """Make a call that is under way fail at once. It has nothing to lose."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill it and wait for its end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except OSError:
+                        log.debug("the compactor's pipe was broken")
+            self._process = None
+
+
+class Compaction:
+    """The background task.
+
+    Args:
+        segments: reads and replaces.
+        living: a snapshot of all segments that are planned with; asked on the event loop.
+        clock_s: monotonic.
+    """
+
+    def __init__(
+        self,
+        segments: Segments,
+        living: Callable[[], list[Segment]],
+        registry: CollectorRegistry,
+        *,
+        limits: Limits | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._segments = segments
+        self._living = living
+        self._limits = limits or Limits()
+        self._clock_s = clock_s
+        self.process = CompactorProcess()
+        # When a block of a commit was first seen here; how often a merge beginning with this segment failed.
+        self._seen_s: dict[int, float] = {}
+        self._failures: dict[int, int] = {}
+        self._last_work_s = clock_s()
+        self._merges = Counter("tidegate_storage_compactions", "Merges by outcome", ["outcome"], registry=registry)
+        self._sources = Counter("tidegate_storage_compacted_segments", "Segments merged", registry=registry)
+        self._rows = Counter("tidegate_storage_compacted_rows", "Rows merged", registry=registry)
+        self._bytes = Counter("tidegate_storage_compacted_bytes", "Bytes of merged segments", registry=registry)
+
+    async def run(self) -> None:
+        """Compact until cancelled."""
+        try:
+            while True:
+                pause_s = INTERVAL_S
+                try:
+                    while await self.compact():
+                        pass
+                except (InfluxError, CompactorFailed, OSError) as error:
+                    log.warning("cannot compact", reason=str(error))
+                    pause_s = RETRY_S
+                except Exception as error:
+                    # Without compaction storage would refuse writes some day: say so and go on.
+                    log.error("compaction failed", exc_info=error)
+                    pause_s = RETRY_S
+                if self.process.pid is not None and self._clock_s() - self._last_work_s > IDLE_S:
+                    await asyncio.to_thread(self.process.end)
+                await asyncio.sleep(pause_s)
+        finally:
+            self.process.end()
+
+    async def compact(self) -> bool:
+        """Do all merges that are worth it now; returns whether there were any, so that there may be more."""
+        merges = [merge for merge in await self._plan() if self._may_try(merge)]
+        for batch in _batches(merges):
+            await self._do(batch)
+        return bool(merges)
+
+    async def _plan(self) -> list[Merge]:
+        segments = self._living()
+        return await asyncio.to_thread(self._plan_of, segments)
+
+    def _plan_of(self, segments: list[Segment]) -> list[Merge]:
+        now_s = self._clock_s()
+        self._seen_s = {segment.id: self._seen_s.get(segment.id, now_s) for segment in segments if segment.level == 0}
+        waited = {id for id, seen_s in self._seen_s.items() if now_s - seen_s >= WAIT_S}
+        return plan_merges(segments, self._limits, waited)
+
+    def _may_try(self, merge: Merge) -> bool:
+        return self._failures.get(merge.segments[0].id, 0) < MAX_FAILURES
+
+    async def _do(self, batch: Sequence[Merge]) -> None:
+        """Merge, and put the results in their places. A merge that fails does not touch the others."""
+        sources = [await self._read(merge) for merge in batch]
+        there = [(merge, found) for merge, found in zip(batch, sources, strict=True) if found is not None]
+        if not there:
+            return
+        request = [[self._limits.rows, found] for _, found in there]
+        try:
+            answers = await self._call(request)
+        except CompactorFailed:
+            # One of them may have killed it: the next time each goes alone, and the culprit is found.
+            if len(there) == 1:
+                self._note_failure(there[0][0], "the compactor process died")
+                raise
+            alone = [merge for merge, _ in there]
+            del sources, there, request
+            for merge in alone:
+                await self._do([merge])
+            return
+        self._last_work_s = self._clock_s()
+        # Together: they share a transaction.
+        await asyncio.gather(*(self._put(merge, answer) for (merge, _), answer in zip(there, answers, strict=True)))
+
+    async def _read(self, merge: Merge) -> list[tuple[dict[str, Any], list[bytes]]] | None:
+        """Its sources; None = one is not there any more."""
+        try:
+            return [await self._segments.read_segment(segment.id) for segment in merge.segments]
+        except Gone:
+            return None
+
+    async def _call(self, request: list[Any]) -> list[Any]:
+        call = asyncio.ensure_future(asyncio.to_thread(self.process.call, request))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            self.process.kill()
+            await asyncio.wait([call])
+            raise
+
+    async def _put(self, merge: Merge, answer: Any) -> None:
+        if isinstance(answer, str):
+            self._note_failure(merge, answer)
+            return
+        news = [NewSegment(meta, chunks) for meta, chunks in answer]
+        try:
+            await self._segments.replace([segment.id for segment in merge.segments], news)
+        except Gone:
+            # Dropped or quarantined meanwhile; the next plan knows.
+            self._merges.labels("gone").inc()
+            return
+        self._failures.pop(merge.segments[0].id, None)
+        self._merges.labels("merged").inc()
+        self._sources.inc(len(merge.segments))
+        self._rows.inc(merge.rows)
+        self._bytes.inc(sum(len(chunk) for new in news for chunk in new.chunks))
+
+    def _note_failure(self, merge: Merge, reason: str) -> None:
+        first = merge.segments[0]
+        self._failures[first.id] = self._failures.get(first.id, 0) + 1
+        self._merges.labels("failed").inc()
+        log.error(
+            "cannot merge segments",
+            measurement=first.measurement,
+            shard_start_ns=first.shard_start_ns,
+            first=first.id,
+            segments=len(merge.segments),
+            reason=reason,
+        )
+
+
+def _batches(merges: Sequence[Merge]) -> list[list[Merge]]:
+    """*merges* in runs that are small enough for one call; a large one goes alone."""
+    batches: list[list[Merge]] = []
+    rows = size = 0
+    for merge in merges:
+        rows += merge.rows
+        size += merge.size
+        if not batches or rows > BATCH_ROWS or size > BATCH_BYTES or len(batches[-1]) >= BATCH_MERGES:
+            batches.append([])
+            rows, size = merge.rows, merge.size
+        batches[-1].append(merge)
+    return batches

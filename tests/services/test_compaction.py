@@ -1,0 +1,195 @@
+"""Compaction in a real storage: what is read stays the same, whatever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from common.model import FieldType
+from common.segment import decode_block, encode_block
+from services.storage import compaction as module
+from services.storage.compaction import Compaction, CompactorFailed, CompactorProcess
+from services.storage.compactor import merge_segments
+from services.storage.levels import Limits
+from services.storage.storage import Storage
+from tests.services.storage_parts import Calls, make_block, running, series_ids
+from tests.unit.common.blocks import TYPES, block_rows
+from tests.unit.common.blocks import make_block as make_rows
+
+SERIES = series_ids(5)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come to that")
+
+
+def levels(storage: Storage) -> list[int]:
+    return sorted(segment.level for segment in storage.state.segments())
+
+
+def outcomes(storage: Storage, outcome: str) -> float:
+    """How many merges ended so."""
+    return storage._registry.get_sample_value("tidegate_storage_compactions_total", {"outcome": outcome}) or 0
+
+
+async def fill(calls: Calls, count: int, **options: Any) -> dict[tuple[int, int], int]:
+    """Commits that overlap each other; returns what is to be read then."""
+    expected = {}
+    for n in range(count):
+        times = range(n, n + 3)
+        block = make_block(SERIES, times, np.arange(15) + 100 * n, **options)
+        assert "number" in await calls.append(block)
+        values = iter((np.arange(15) + 100 * n).tolist())
+        expected.update({(high, time): next(values) for high in SERIES[:, 0].tolist() for time in times})
+    return expected
+
+
+async def test_small_segments_become_one_and_read_the_same(tmp_path: Path) -> None:
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        expected = await fill(calls, 20)
+        await until(lambda: len(levels(storage)) <= 8 and 0 not in levels(storage)[-1:])
+        assert await calls.points() == expected
+        # Appends go on over what was merged.
+        newer = await fill(calls, 3)
+        assert await calls.points() == {**expected, **newer}
+    async with running(tmp_path) as (calls, storage):
+        assert await calls.points() == {**expected, **newer}
+        assert levels(storage)[-1] == 1
+
+
+async def test_a_block_over_the_limit_is_cut_into_equal_parts(tmp_path: Path) -> None:
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        expected = await fill(calls, 1)
+        limits = Limits(rows=4)
+        compaction = Compaction(
+            storage.segments, lambda: list(storage.state.segments()), CollectorRegistry(), limits=limits
+        )
+        while await compaction.compact():
+            pass
+        compaction.process.end()
+        assert sorted(segment.rows for segment in storage.state.segments()) == [3, 4, 4, 4]
+        assert await calls.points() == expected
+
+
+async def test_two_measurements_of_one_commit_are_merged_each_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        for n in range(10):
+            await calls.append(*(make_block(SERIES, [n], measurement=name) for name in ("cpu", "mem")))
+        await until(lambda: len(levels(storage)) <= 8)
+        assert {len(block.times) for name in ("cpu", "mem") for block in await calls.blocks(name)} <= {40, 45, 50, 5}
+        assert len(await calls.points("cpu")) == len(await calls.points("mem")) == 50
+
+
+async def test_a_killed_compactor_is_started_again(tmp_path: Path) -> None:
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        await fill(calls, 10)
+        await until(lambda: storage.compaction.process.pid is not None and len(levels(storage)) < 8)
+        pid = storage.compaction.process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        expected = await fill(calls, 12)
+        await until(lambda: len(levels(storage)) < 8)
+        assert expected.items() <= (await calls.points()).items()
+
+
+async def test_a_merge_that_kills_the_compactor_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
+    ask = CompactorProcess.call
+
+    def deadly(self: CompactorProcess, request: list[Any]) -> list[Any]:
+        if any(meta["measurement"] == "bad" for _, sources in request for meta, _ in sources):
+            raise CompactorFailed("killed")
+        return ask(self, request)
+
+    monkeypatch.setattr(CompactorProcess, "call", deadly)
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        for n in range(10):
+            await calls.append(*(make_block(SERIES, [n], measurement=name) for name in ("bad", "good")))
+        await until(lambda: any(level > 0 for level in levels(storage)))
+        assert len(await calls.blocks("good")) < 10
+        assert len(await calls.points("bad")) == len(await calls.points("good")) == 50
+
+
+async def test_what_is_dropped_during_a_merge_stays_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+    go_on = asyncio.Event()
+    call = Compaction._call
+
+    async def slow(self: Compaction, request: list[Any]) -> list[Any]:
+        asked.set()
+        await go_on.wait()
+        return await call(self, request)
+
+    monkeypatch.setattr(Compaction, "_call", slow)
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        await fill(calls, 10)
+        await asked.wait()
+        await calls.change(drop_buckets=["00000000000000b1"], deletes=[["bucket", "00000000000000b1"]])
+        go_on.set()
+        await until(lambda: outcomes(storage, "gone") == 1)
+        assert levels(storage) == []
+        assert outcomes(storage, "merged") == 0
+
+
+async def test_the_compactor_ends_with_storage(tmp_path: Path) -> None:
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        await fill(calls, 9)
+        await until(lambda: storage.compaction.process.pid is not None)
+        pid = storage.compaction.process.pid
+    assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_merged_segments_hold_the_last_value_of_each_field() -> None:
+    first = {((1, 1), 1): {"i": 1, "f": 0.5, "s": b"a"}, ((1, 2), 1): {"b": True}}
+    second = {((1, 1), 1): {"i": 2, "s": b""}, ((0, 9), 7): {"u": 2**64 - 1}}
+    some = {name: TYPES[name] for name in "isu"}
+    sources = [encode_block(make_rows(first, TYPES), 0), encode_block(make_rows(second, some), 1)]
+    for max_rows in (10, 2, 1):
+        results = merge_segments(sources, max_rows)
+        rows: dict[Any, Any] = {}
+        for meta, chunks in results:
+            assert meta["level"] == 1
+            rows |= block_rows(decode_block(meta, chunks))
+        assert len(results) == -(-3 // max_rows)
+        assert rows == {
+            ((0, 9), 7): {"u": 2**64 - 1},
+            ((1, 1), 1): {"i": 2, "f": 0.5, "s": b""},
+            ((1, 2), 1): {"b": True},
+        }
+
+
+def test_a_source_that_cannot_be_merged_is_said() -> None:
+    blocks = [
+        make_rows({((1, 1), 1): {"v": value}}, {"v": kind})
+        for value, kind in ((1, FieldType.INTEGER), (True, FieldType.BOOLEAN))
+    ]
+    process = CompactorProcess()
+    try:
+        good = [encode_block(blocks[0], 0)]
+        answers = process.call([[10, [encode_block(block, 0) for block in blocks]], [10, good]])
+    finally:
+        process.end()
+    assert "two types" in answers[0]
+    assert answers[1][0][0]["rows"] == 1
