@@ -20,6 +20,7 @@ from services.query.metrics import Metrics
 from services.query.rpc import Methods
 from services.query.segments import Reader
 from services.query.slots import Slots
+from services.query.statements import EXECUTORS
 
 
 class Query:
@@ -39,7 +40,13 @@ class Query:
             },
         )
         self.methods = Methods(
-            self.mappings, self.reader, self.slots, metrics, settings.query_timeout_s, settings.query_max_chars
+            EXECUTORS,
+            self.mappings,
+            self.reader,
+            self.slots,
+            metrics,
+            settings.query_timeout_s,
+            settings.query_max_chars,
         )
         self.feed = FeedFollower(
             client, settings.storage_url, "storage.feed", self._on_start, self._on_event, self._on_down

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InfluxError, Invalid
-from services.query import manage, select, show
+from services.query import manage
 from services.query.context import QueryContext
 from services.query.influxql import tree
 from services.query.render.document import Document, documents_of
@@ -33,19 +33,6 @@ STATEMENT_CODES = frozenset(
 
 Executor = Callable[[Any, QueryContext], AsyncIterator[ResultSeries]]
 
-# Statements that are not here are refused with the words of ``manage.WORDS``.
-EXECUTORS: dict[type, Executor] = {
-    tree.Select: select.select,
-    tree.ShowDatabases: show.databases,
-    tree.ShowRetentionPolicies: show.retention_policies,
-    tree.ShowMeasurements: show.measurements,
-    tree.ShowTagKeys: show.tag_keys,
-    tree.ShowTagValues: show.tag_values,
-    tree.ShowFieldKeys: show.field_keys,
-    tree.ShowSeries: show.series,
-    tree.ShowCardinality: show.cardinality,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -57,9 +44,13 @@ class Limits:
 
 
 def run_statement(
-    statement: tree.Statement, context: QueryContext, executors: Mapping[type, Executor] = EXECUTORS
+    statement: tree.Statement, context: QueryContext, executors: Mapping[type, Executor]
 ) -> AsyncIterator[ResultSeries]:
-    """The series that *statement* answers. Raises NotImplementedHere for what is refused, at the first step."""
+    """The series that *statement* answers, by its row of *executors*.
+
+    Raises:
+        NotImplementedHere: the statement has no row; in InfluxDB's words.
+    """
     executor = executors.get(type(statement))
     if executor is None:
         raise manage.refusal(manage.WORDS[type(statement)])
@@ -73,7 +64,7 @@ async def execute(
     context: QueryContext,
     renderer: Renderer,
     limits: Limits,
-    executors: Mapping[type, Executor] = EXECUTORS,
+    executors: Mapping[type, Executor],
 ) -> AsyncGenerator[bytes, None]:
     """Run *statements* in order and print what they answer.
 

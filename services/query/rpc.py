@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import Invalid, NotFound, TooLarge
 from common.identity import Identity
 from common.rpc import Call, Handler, Reply
 from services.query.context import MappingSource, QueryContext
-from services.query.execute import Limits, execute
+from services.query.execute import Executor, Limits, execute
 from services.query.influxql import tree
 from services.query.influxql.bind import parse_params
 from services.query.influxql.parser import parse
@@ -20,8 +20,10 @@ from services.query.influxql.tokens import ParseError
 from services.query.metrics import Metrics
 from services.query.render import make_renderer
 from services.query.render.renderer import Style, choose_type, epoch_of
-from services.query.segments import Reader
 from services.query.slots import Slots
+
+if TYPE_CHECKING:
+    from services.query.segments import Reader
 
 DEFAULT_CHUNK_ROWS = 10_000
 MAX_CHUNK_ROWS = 1_000_000
@@ -98,8 +100,16 @@ class Methods:
     """The methods of the query service."""
 
     def __init__(
-        self, mappings: MappingSource, reader: Reader, slots: Slots, metrics: Metrics, timeout_s: float, max_chars: int
+        self,
+        executors: Mapping[type, Executor],
+        mappings: MappingSource,
+        reader: Reader,
+        slots: Slots,
+        metrics: Metrics,
+        timeout_s: float,
+        max_chars: int,
     ) -> None:
+        self._executors = executors
         self._mappings = mappings
         self._reader = reader
         self._slots = slots
@@ -133,7 +143,7 @@ class Methods:
                 deadline_s = asyncio.get_running_loop().time() + self._timeout_s
                 limits = Limits(query.max_rows, deadline_s, query.style.chunked)
                 renderer = make_renderer(content_type, query.style)
-                async with aclosing(execute(statements, context, renderer, limits)) as pieces:
+                async with aclosing(execute(statements, context, renderer, limits, self._executors)) as pieces:
                     async for piece in pieces:
                         yield piece
 
