@@ -12,9 +12,10 @@ from aiohttp import web
 
 from common.config import load_keys
 from common.feed import FeedFollower
+from common.log import get_logger
 from common.rpc import RpcClient
 from common.web import internal_app, make_registry, registration
-from services.auth import sessions
+from services.auth import jwt, sessions
 from services.auth.caches import Caches
 from services.auth.config import AuthSettings
 from services.auth.context import Context
@@ -27,6 +28,8 @@ from services.auth.records import Records
 from services.auth.resolve import Resolver
 from services.auth.rpc import handlers
 from services.auth.verify import Verifier
+
+log = get_logger("auth")
 
 
 def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Application:
@@ -59,7 +62,7 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
             state |= {"status": "not ready", "setup": first_start.problem}
         return state
 
-    verifier = Verifier(context, caches, registry)
+    verifier = Verifier(context, caches, registry, _jwt_secret(settings))
     app = internal_app("auth", keys, handlers(context, verifier, Resolver(context, caches), hub), readiness, registry)
     app.cleanup_ctx.append(_opened(client, passwords))
     app.cleanup_ctx.append(registration(client, settings.storage_url, "auth", url))
@@ -67,6 +70,17 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
         app.cleanup_ctx.append(_running(make))
     app.on_shutdown.append(_ending(hub))
     return app
+
+
+def _jwt_secret(settings: AuthSettings) -> bytes | None:
+    """The shared secret of 1.x tokens, if it is one; a weak one is told."""
+    given = settings.jwt_secret or settings.influxdb_jwt_secret
+    usable = jwt.usable_secret(given)
+    if given and usable is None:
+        log.warning("1.x tokens are off: their shared key is too short", least_bytes=jwt.MIN_SECRET_BYTES)
+    elif usable is not None and len(usable) < jwt.GOOD_SECRET_BYTES:
+        log.warning("the shared key of 1.x tokens is short", better_bytes=jwt.GOOD_SECRET_BYTES)
+    return usable
 
 
 def _opened(client: RpcClient, passwords: Passwords) -> Callable[[web.Application], AsyncIterator[None]]:

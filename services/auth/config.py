@@ -38,6 +38,14 @@ class AuthSettings(ServiceSettings):
     rest_max_body_bytes: int = Field(
         1 << 20, ge=1024, description="Largest body of a call of the resource API; past it 413."
     )
+    jwt_secret: str = Field(
+        "", description="Shared secret of 1.x tokens (JWT), 32 bytes or more; under 16 bytes they are not accepted."
+    )
+    influxdb_jwt_secret: str = Field(
+        "",
+        validation_alias="INFLUXDB_HTTP_SHARED_SECRET",
+        description="The same under its 1.x name; TIDEGATE_JWT_SECRET wins.",
+    )
     auth_cache_entries: int = Field(20_000, ge=16, description="Entries of each of auth's caches.")
 
     init_mode: str = Field(

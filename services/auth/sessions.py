@@ -36,18 +36,23 @@ async def verify(context: Context, cookie: str) -> Found[Identity]:
     session = await _find_live(context, reader, cookie)
     if session is None:
         raise Unauthorized(REFUSED)
-    user, members, tokens = await asyncio.gather(
-        reader.find(User, session.user_id),
-        reader.list_all(Member, "user_id", session.user_id),
-        reader.list_all(ApiToken, "user_id", session.user_id),
+    user, (_, permissions) = await asyncio.gather(
+        reader.find(User, session.user_id), read_permissions(reader, session.user_id)
     )
     if user is None or user.status == INACTIVE:
         raise Forbidden("User is inactive")
-    held = [p for token in tokens for p in token.permissions]
-    permissions = tuple(dict.fromkeys((*membership_permissions(members, user.id), *held)))
     expires_ms = await _renew(context, session)
     identity = Identity("session", session.id, user.id, None, permissions, True, expires_ms)
     return Found(identity, reader.number, (f"session:{session.id}", f"user:{user.id}"))
+
+
+async def read_permissions(reader: Reader, user_id: str) -> tuple[list[Member], tuple[Permission, ...]]:
+    """A user's memberships, oldest first, and what it may do by them, on itself and by all its tokens."""
+    members, tokens = await asyncio.gather(
+        reader.list_all(Member, "user_id", user_id), reader.list_all(ApiToken, "user_id", user_id)
+    )
+    held = (permission for token in tokens for permission in token.permissions)
+    return members, tuple(dict.fromkeys((*membership_permissions(members, user_id), *held)))
 
 
 async def _find_live(context: Context, reader: Reader, cookie: str) -> Session | None:

@@ -7,6 +7,7 @@ What is refused was read at storage; only allowances are cached. Source: InfluxD
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from common.errors import Forbidden, InfluxError, Unauthorized
 from common.identity import Identity
-from services.auth import sessions
+from services.auth import jwt, sessions
 from services.auth.caches import Caches, Found
 from services.auth.context import Context
 from services.auth.entities import ACTIVE, INACTIVE, ApiToken, Authorization, Legacy, Password, User
@@ -40,10 +41,17 @@ class Credential:
 
 
 class Verifier:
-    """Verifies credentials, through the cache."""
+    """Verifies credentials, through the cache.
 
-    def __init__(self, context: Context, caches: Caches, registry: CollectorRegistry) -> None:
+    Args:
+        jwt_secret: shared secret of 1.x tokens; None = they are not accepted.
+    """
+
+    def __init__(
+        self, context: Context, caches: Caches, registry: CollectorRegistry, jwt_secret: bytes | None = None
+    ) -> None:
         self._context = context
+        self._jwt_secret = jwt_secret
         self._caches = caches
         self._key = secrets.token_bytes(32)
         self._results = Counter(
@@ -99,6 +107,35 @@ class Verifier:
             raise Unauthorized(UNKNOWN[credential.dialect])
         return found
 
+    async def _bearer(self, credential: Credential) -> Found[Identity]:
+        """On 1.x paths: a JWT where a secret is set, else an API token."""
+        if self._jwt_secret is None or not jwt.looks_like(credential.secret):
+            return await self._token(credential)
+        claims = jwt.read(credential.secret, self._jwt_secret, self._context.now_ns() / 1e9)
+        reader = self._context.records.reader()
+        legacy = await reader.find_unique(Legacy, Legacy.name_key(claims.username))
+        if legacy is not None:
+            found = await self._identify(reader, legacy, "jwt", V1)
+        else:
+            found = await self._identify_user(reader, claims.username)
+        names = (f"name:legacy:{claims.username}", f"name:user:{claims.username}")
+        identity = dataclasses.replace(
+            found.value, expires_ms=min(claims.expires_ms, found.value.expires_ms or claims.expires_ms)
+        )
+        return Found(identity, found.number, (*found.tags, *names))
+
+    async def _identify_user(self, reader: Reader, name: str) -> Found[Identity]:
+        """A user of the v2 API: what its sessions may do, in the organization that it was first made part of."""
+        user = await reader.find_unique(User, User.name_key(name))
+        if user is None:
+            raise Unauthorized("user not found")
+        if user.status != ACTIVE:
+            raise Unauthorized(UNKNOWN[V1])
+        members, permissions = await sessions.read_permissions(reader, user.id)
+        orgs = [member.resource_id for member in members if member.resource_type == "orgs"]
+        identity = Identity("jwt", user.id, user.id, orgs[0] if orgs else None, permissions)
+        return Found(identity, reader.number, (f"user:{user.id}",))
+
     async def _find_token(self, reader: Reader, value: str, dialect: str) -> Found[Identity] | None:
         token = await reader.find_unique(ApiToken, ApiToken.value_key(self._context.hasher.token(value)))
         return None if token is None else await self._identify(reader, token, "token", dialect)
@@ -152,7 +189,7 @@ class Verifier:
 _METHODS = {
     V1: {
         "token": Verifier._token,
-        "bearer": Verifier._token,
+        "bearer": Verifier._bearer,
         "basic": Verifier._name_and_secret,
         "query": Verifier._name_and_secret,
     },

@@ -33,6 +33,8 @@ from tests.unit.auth.fake_storage import FakeStorage
 
 USER, PASSWORD, ORG, BUCKET, TOKEN = "admin", "admin-password", "tide", "first", "the-operator-token"
 
+JWT_SECRET = b"the phrase of this test: my super secret"
+
 
 class World:
     """One auth over one storage. ``clock_ns`` may be moved."""
@@ -49,7 +51,7 @@ class World:
         passwords = Passwords(4, self.settings.max_password_checks, 300, registry)
         ids = IdMaker(lambda: self.now_ns() // 1_000_000)
         self.context = Context(records, Hasher(b"k" * 32), passwords, ids, self.now_ns, self.settings)
-        self.verifier = Verifier(self.context, self.caches, registry)
+        self.verifier = Verifier(self.context, self.caches, registry, JWT_SECRET)
         self.resolver = Resolver(self.context, self.caches)
 
     def now_ns(self) -> int:
