@@ -151,7 +151,7 @@ class Append:
     def __init__(self, request: AppendRequest, max_series_per_bucket: int) -> None:
         self._request = request
         self._limit = max_series_per_bucket
-        self.size = len(request.data)
+        self.size = len(request.data) + sum(len(new.piece) + new.ids.nbytes for new in request.new_series)
 
     def run(self, transaction: Transaction, draft: Draft) -> dict[str, Any]:
         """Check, then store. Returns the head of the answer."""

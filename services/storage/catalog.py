@@ -191,11 +191,14 @@ class Catalog(Protocol):
     async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         """As ``Transaction.read_dictionary``, outside of a transaction."""
 
-    async def checkpoint(self, *, at_bytes: int) -> None:
-        """Write the log back into the main file when it holds at least *at_bytes*."""
+    def is_log_long(self, *, idle: bool) -> bool:
+        """Whether it is time to write the log back; in an idle moment it is earlier."""
 
-    async def give_back_space(self, max_bytes: int, keep_bytes: int) -> None:
-        """Return up to *max_bytes* of unused space to the file system, but keep *keep_bytes* for what comes."""
+    async def write_log_back(self) -> None:
+        """Write the log back into the main file, so that it starts over."""
+
+    async def give_back_space(self) -> bool:
+        """Return a slice of the unused space to the file system; returns whether there is more to return."""
 
     def log_bytes(self) -> int:
         """Size of the write-ahead log file."""

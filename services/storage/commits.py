@@ -28,7 +28,6 @@ MAX_GROUP_BYTES = 32 << 20
 MAX_QUEUED_JOBS = 4096
 # An idle moment in which the log is written back, so that the next busy one starts with a short log.
 IDLE_S = 0.2
-IDLE_LOG_BYTES = 1 << 20
 
 
 class Job(Protocol):
@@ -59,7 +58,6 @@ class Committer:
     """The one writer.
 
     Args:
-        log_limit_bytes: size of the write-ahead log at which it is written back between two groups.
         on_group: told the number of jobs and bytes of each group.
     """
 
@@ -69,14 +67,12 @@ class Committer:
         state: State,
         feed: Feed,
         *,
-        log_limit_bytes: int = 32 << 20,
         on_group: Callable[[int, int], None] = lambda jobs, size: None,
         on_fatal: Callable[[str], NoReturn] = end_process,
     ) -> None:
         self._catalog = catalog
         self._state = state
         self._feed = feed
-        self._log_limit_bytes = log_limit_bytes
         self._on_group = on_group
         self._on_fatal = on_fatal
         self._queue: deque[_Queued] = deque()
@@ -126,7 +122,8 @@ class Committer:
             group = self._take()
             if group:
                 await self._commit(group)
-                await self._catalog.checkpoint(at_bytes=self._log_limit_bytes)
+                if self._catalog.is_log_long(idle=False):
+                    await self._catalog.write_log_back()
             elif self._closing:
                 return
             else:
@@ -134,11 +131,11 @@ class Committer:
 
     async def _rest(self) -> None:
         self._work.clear()
-        if self._catalog.log_bytes() >= IDLE_LOG_BYTES:
+        if self._catalog.is_log_long(idle=True):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), IDLE_S)
             if not self._work.is_set():
-                await self._catalog.checkpoint(at_bytes=IDLE_LOG_BYTES)
+                await self._catalog.write_log_back()
         if not self._queue and not self._closing:
             await self._work.wait()
 
@@ -155,6 +152,7 @@ class Committer:
 
     async def _commit(self, group: list[_Queued]) -> None:
         """Commit *group*; a job that spoils it is taken out, and the others are run again."""
+        may_make_room = True
         while group:
             jobs = [queued.job for queued in group]
             draft = Draft(self._state)
@@ -165,6 +163,11 @@ class Committer:
                 _settle(group.pop(culprit.index), InternalError("an internal error has occurred"))
                 continue
             except InfluxError as error:
+                if may_make_room and isinstance(error, Unavailable):
+                    # A full disk: what stands in the log twice may be all that is missing.
+                    may_make_room = False
+                    await self._catalog.write_log_back()
+                    continue
                 for queued in group:
                     _settle(queued, error)
                 return

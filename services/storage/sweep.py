@@ -22,9 +22,6 @@ SLICE_SEGMENTS = 64
 SLICE_BYTES = 8 << 20
 SLICE_PIECES = 64
 SLICE_RESULTS = 5000
-SLICE_SPACE_BYTES = 4 << 20
-# Free pages that stay in the file for what comes next.
-KEEP_FREE_BYTES = 64 << 20
 # Results are forgotten this much later than they are refused.
 SLACK_MS = 60_000
 
@@ -141,7 +138,8 @@ class Sweeper:
         before = oldest_id(self._now_ms() - REMEMBERED_MS - SLACK_MS)
         while await self._committer.submit(ForgetResults(before)):
             pass
-        await self._catalog.give_back_space(SLICE_SPACE_BYTES, KEEP_FREE_BYTES)
+        while await self._catalog.give_back_space():
+            pass
 
     def _has_replaced(self) -> bool:
         oldest = next(iter(self._state.retired.values()), None)

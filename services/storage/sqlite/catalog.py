@@ -31,14 +31,19 @@ from services.storage.sqlite.transaction import SqliteTransaction
 T = TypeVar("T")
 log = get_logger("storage.sqlite")
 FILE_NAME = "tidegate.db"
-# With this much free space nobody counts.
-ENOUGH_BYTES = 256 << 20
+# Free pages that stay in the file for what comes next, and bytes that are given back at a time.
+KEEP_FREE_BYTES = 64 << 20
+SLICE_BYTES = 4 << 20
+# A log shorter than this is not worth writing back.
+MIN_LOG_BYTES = 1 << 20
 
 
 class SqliteCatalog:
     """One database file in *folder*.
 
     Args:
+        log_limit_bytes: size of the write-ahead log at which it is written back; at most 1/16 of the file system.
+        reserve_bytes: free space that appends leave for deleting; at most 1/16 of the file system.
         on_commit: told the seconds that each COMMIT took.
         on_fatal: ends the process; given by tests.
     """
@@ -50,6 +55,7 @@ class SqliteCatalog:
         page_bytes: int = 16384,
         durable: bool = True,
         readers: int = 3,
+        log_limit_bytes: int = 32 << 20,
         reserve_bytes: int = 0,
         on_commit: Callable[[float], None] = lambda seconds: None,
         on_fatal: Callable[[str], NoReturn] = end_process,
@@ -58,6 +64,7 @@ class SqliteCatalog:
         self._log_path = folder / f"{FILE_NAME}-wal"
         self._page_bytes = page_bytes
         self._synchronous = "FULL" if durable else "NORMAL"
+        self._log_limit_bytes = log_limit_bytes
         self._reserve_bytes = reserve_bytes
         self._on_commit = on_commit
         self._on_fatal = on_fatal
@@ -83,6 +90,9 @@ class SqliteCatalog:
         assert isinstance(connection, Connection)
         self._writer = connection
         self._page_bytes = await connection.run(_prepare)
+        self._log_limit_bytes = max(MIN_LOG_BYTES, min(self._log_limit_bytes, self._share_of_disk()))
+        # When the log starts over its file is cut to less than the limit: from there on its size tells its length.
+        await connection.run(lambda c: c.execute(f"PRAGMA journal_size_limit={self._log_limit_bytes // 2}").fetchall())
         await self._readers.open()
         if not connections.is_fixed_version():
             log.warning(
@@ -144,9 +154,11 @@ class SqliteCatalog:
         log.error("a transaction failed", exc_info=error)
         return InternalError("cannot store: the database refuses")
 
-    async def checkpoint(self, *, at_bytes: int) -> None:
-        if self.log_bytes() >= at_bytes:
-            await self.writer.run(self._checkpoint)
+    def is_log_long(self, *, idle: bool) -> bool:
+        return self.log_bytes() >= (MIN_LOG_BYTES if idle else self._log_limit_bytes)
+
+    async def write_log_back(self) -> None:
+        await self.writer.run(self._checkpoint)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         try:
@@ -156,29 +168,35 @@ class SqliteCatalog:
                 self._on_fatal(f"checkpoint: {error}")
             log.warning("cannot write the log back", reason=str(error))
 
-    async def give_back_space(self, max_bytes: int, keep_bytes: int) -> None:
-        await self.writer.run(lambda connection: self._give_back_space(connection, max_bytes, keep_bytes))
+    async def give_back_space(self) -> bool:
+        return await self.writer.run(self._give_back_space)
 
-    def _give_back_space(self, connection: sqlite3.Connection, max_bytes: int, keep_bytes: int) -> None:
+    def _give_back_space(self, connection: sqlite3.Connection) -> bool:
+        share = self._share_of_disk()
+        is_short = self._free_bytes() < 4 * share
+        keep_bytes = 0 if is_short else KEEP_FREE_BYTES
         (free_pages,) = connection.execute("PRAGMA freelist_count").fetchone()
-        pages = min(max_bytes, free_pages * self._page_bytes - keep_bytes) // self._page_bytes
-        if pages <= 0:
-            return
+        spare = int(free_pages) * self._page_bytes - keep_bytes
+        if spare <= 0:
+            return False
+        pages = max(1, min(spare, SLICE_BYTES, share // 4) // self._page_bytes)
         try:
             # Each row is one page given back; the statement must be run to its end.
             connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
         except sqlite3.Error as error:
             raise self._error_of(error) from error
+        if is_short:
+            self._checkpoint(connection)  # only then the file gets shorter
+        return spare > pages * self._page_bytes
 
-    def _free_bytes(self, connection: sqlite3.Connection) -> int:
-        """Bytes that may still be stored: free space of the disk, less the reserve, and free pages of the file."""
+    def _free_bytes(self) -> int:
+        """Bytes that appends may still take: free space of the disk, less the reserve."""
         disk = os.statvfs(self.path)
-        reserve = min(self._reserve_bytes, disk.f_blocks * disk.f_frsize // 16)
-        free = disk.f_bavail * disk.f_frsize - reserve
-        if free > ENOUGH_BYTES:
-            return free
-        (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
-        return free + int(pages) * self._page_bytes
+        return disk.f_bavail * disk.f_frsize - min(self._reserve_bytes, self._share_of_disk())
+
+    def _share_of_disk(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_blocks * disk.f_frsize // 16
 
     # ---- reading
 

@@ -45,16 +45,15 @@ def writer(path: Path, page_bytes: int, synchronous: str) -> Connection:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS, timeout=5
         )
-        connection.execute(f"PRAGMA page_size={page_bytes}")
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        if path.stat().st_size == 0:  # setting the mode of an old file writes to it, which a full disk refuses
+            connection.execute(f"PRAGMA page_size={page_bytes}")
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("PRAGMA secure_delete=0")
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(f"PRAGMA cache_size=-{WRITE_CACHE_KIB}")
-        # A log that once grew is cut back when it starts again.
-        connection.execute(f"PRAGMA journal_size_limit={16 << 20}")
         return connection
 
     return Connection(connect, iter_chunk_size=64)

@@ -20,7 +20,7 @@ class SqliteTransaction:
 
     engine_error: type[Exception] = sqlite3.Error
 
-    def __init__(self, connection: sqlite3.Connection, count_free: Callable[[sqlite3.Connection], int]) -> None:
+    def __init__(self, connection: sqlite3.Connection, count_free: Callable[[], int]) -> None:
         self._connection = connection
         self._count_free = count_free
         self._free_bytes: int | None = None
@@ -32,7 +32,7 @@ class SqliteTransaction:
 
     def require_space(self, size: int) -> None:
         if self._free_bytes is None:
-            self._free_bytes = self._count_free(self._connection)
+            self._free_bytes = self._count_free()
         # It stands in the log before it stands in the file.
         if self._free_bytes < 2 * size:
             raise Unavailable("cannot store: the disk is full", retry_after_s=5)

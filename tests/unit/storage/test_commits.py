@@ -136,7 +136,7 @@ async def test_a_full_disk_refuses_and_recovers(catalog: SqliteCatalog, committe
 async def test_without_space_for_deleting_left_nothing_more_is_taken(tmp_path: Path) -> None:
     catalog = SqliteCatalog(tmp_path)
     await catalog.open()
-    catalog._free_bytes = lambda connection: 1000  # type: ignore[method-assign]
+    catalog._free_bytes = lambda: 1000  # type: ignore[method-assign]
     committer = Committer(catalog, State(), Feed())
     committer.start()
     take = Do(lambda transaction, draft: transaction.require_space(300))
@@ -201,9 +201,9 @@ def test_failures_are_told_apart(code: int, failure: Failure) -> None:
 
 
 async def test_the_log_is_written_back_and_stays_bounded(tmp_path: Path) -> None:
-    catalog = SqliteCatalog(tmp_path)
+    catalog = SqliteCatalog(tmp_path, log_limit_bytes=1 << 20)
     await catalog.open()
-    committer = Committer(catalog, State(), Feed(), log_limit_bytes=1 << 20)
+    committer = Committer(catalog, State(), Feed())
     committer.start()
     for first in range(60):
         await committer.submit(Do(lambda t, d, first=first: t.add_series(1, first, 1, b"", bytes(100_000))))
