@@ -214,15 +214,42 @@ def format_rfc3339_array(times: NDArray[np.int64], zone: ZoneInfo | None = None)
 
 
 def _format_array(times: NDArray[np.int64], suffix: str) -> list[str]:
+    if len(times) <= 4:
+        return [_format_local(time, 0) + suffix for time in times.tolist()]
+    # The text is put together in one buffer: days are few, seconds of a day come from a table.
     seconds = times // NS_PER_S
     fractions = times - seconds * NS_PER_S
-    whole: list[str] = np.datetime_as_string(seconds.astype("datetime64[s]"), unit="s").tolist()
-    if not fractions.any():
-        return [text + suffix for text in whole]
-    return [
-        f"{text}{'.' + f'{fraction:09}'.rstrip('0') if fraction else ''}{suffix}"
-        for text, fraction in zip(whole, fractions.tolist(), strict=True)
-    ]
+    days, which = np.unique(seconds // 86_400, return_inverse=True)
+    dates = np.datetime_as_string(days.astype("datetime64[D]")).astype("S10").view(np.uint8).reshape(-1, 10)
+    exact = not fractions.any()
+    width = 19 if exact else 29
+    rows = np.empty((len(times), width), dtype=np.uint8)
+    rows[:, :10] = dates[which.reshape(-1)]
+    rows[:, 10:19] = _clock_table()[seconds % 86_400]
+    if exact:
+        text = rows.tobytes().decode("ascii")
+        return [text[start : start + 19] + suffix for start in range(0, len(text), 19)]
+    rows[:, 19] = ord(".")
+    lengths = np.full(len(times), 19)
+    for digit in range(9):
+        value = fractions // 10 ** (8 - digit) % 10
+        rows[:, 20 + digit] = value + ord("0")
+        lengths[value != 0] = 21 + digit
+    text = rows.tobytes().decode("ascii")
+    starts = range(0, len(text), 29)
+    return [text[start : start + size] + suffix for start, size in zip(starts, lengths.tolist(), strict=True)]
+
+
+@lru_cache(maxsize=1)
+def _clock_table() -> NDArray[np.uint8]:
+    """``T00:00:00`` to ``T23:59:59``, a row a second."""
+    seconds = np.arange(86_400)
+    table = np.full((86_400, 9), ord(":"), dtype=np.uint8)
+    table[:, 0] = ord("T")
+    for at, value in ((1, seconds // 3600), (4, seconds // 60 % 60), (7, seconds % 60)):
+        table[:, at] = value // 10 + ord("0")
+        table[:, at + 1] = value % 10 + ord("0")
+    return table
 
 
 def utc_offsets(times: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.int64]:
