@@ -126,6 +126,13 @@ def test_errors_are_listed_up_to_a_bound_and_all_counted() -> None:
     assert [len(error.text) for error in long.errors] == [parser.MAX_LINE_TEXT_BYTES] * 2 + [1]
 
 
+def test_the_errors_of_one_body_take_no_room_from_another() -> None:
+    parsed = parse([Body((b"x" * 100000 + b"\n") * 60, 1, 0), Body(b"y\n", 1, 0)], KEY)
+    assert parsed.error_counts.tolist() == [60, 1]
+    assert 30 < len(parsed.errors) < 50
+    assert parsed.errors[-1].body == 1
+
+
 def test_both_forms_fill_the_same_arrays() -> None:
     random_ = random.Random(5)
     machine = current()
