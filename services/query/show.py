@@ -17,6 +17,7 @@ from common.model import Bucket, FieldType
 from common.times import format_go_duration
 from services.query import show_tables
 from services.query.context import QueryContext
+from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
 from services.query.manage import refusal
 from services.query.result import Kind, ResultColumn, ResultSeries
@@ -24,6 +25,8 @@ from services.query.show_tables import Found
 from services.query.show_where import Dialect, ShowCondition, compile_pattern, split_condition
 
 _ALL_TIME = ShowCondition(None)
+# Measurements whose series are read at the same time.
+_TOGETHER = 64
 
 
 def _strings(name: str, values: Sequence[str]) -> ResultColumn:
@@ -84,11 +87,20 @@ async def _find(
     """
     by_name: dict[str, list[Found]] = {}
     for choice in chosen:
-        for info in await context.reader.measurements(choice.bucket):
-            if not choice.takes(info.name) or not _touches(info.fields, choice.bucket, condition):
-                continue
-            table = await context.reader.series(choice.bucket, info.name) if with_series else None
-            by_name.setdefault(info.name, []).append(Found(info.name, tuple(info.fields), table))
+        bucket = choice.bucket
+        infos = [
+            info
+            for info in await context.reader.measurements(bucket)
+            if choice.takes(info.name) and _touches(info.fields, bucket, condition)
+        ]
+        # Asked for together, measurements share the calls to storage.
+        for start in range(0, len(infos), _TOGETHER):
+            some = infos[start : start + _TOGETHER]
+            tables: Sequence[SeriesTable | None] = [None] * len(some)
+            if with_series:
+                tables = await asyncio.gather(*(context.reader.series(bucket, info.name) for info in some))
+            for info, table in zip(some, tables, strict=True):
+                by_name.setdefault(info.name, []).append(Found(info.name, info.fields, table))
     return [by_name[name] for name in sorted(by_name)]
 
 
