@@ -57,17 +57,27 @@ class Storage:
             reserve_bytes=settings.storage_reserve_bytes,
             on_commit=self.metrics.commit_seconds.observe,
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        # What is open, each with how it is closed; in mirror order.
+        self._opened = contextlib.AsyncExitStack()
         registry.register(StateCollector(lambda: self.state, self._gauges))
 
     async def open(self) -> None:
         """Take the data folder, load the metadata, start the writer and what runs in the background.
 
         Raises FolderHeld when another process holds the folder; WrongDatabase, OSError or sqlite3.Error when the data
-        can't be used.
+        can't be used. Nothing is left open then.
         """
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
         began = time.monotonic()
         self._lock.take()
+        self._opened.callback(self._lock.give_back)
+        self._opened.push_async_callback(self.catalog.close)
         await self.catalog.open()
         loaded = await self.catalog.load()
         self.hash_key = loaded.hash_key
@@ -83,15 +93,13 @@ class Storage:
         self.segments = Segments(self.catalog, self.state, self.committer)
         self.dictionary = Dictionary(self.catalog, self.state)
         self.committer.start()
+        self._opened.push_async_callback(self.committer.close)
         self.sweeper = Sweeper(
             self.catalog, self.state, self.committer, self.settings.storage_keep_replaced_s * 1000, self.now_ms
         )
         self.compaction = Compaction(self.segments, lambda: list(self.state.segments()), self._registry)
-        self._tasks = [
-            asyncio.create_task(self.sweeper.run()),
-            asyncio.create_task(self._expire_leases()),
-            asyncio.create_task(self.compaction.run()),
-        ]
+        for background in (self.sweeper.run(), self._expire_leases(), self.compaction.run()):
+            self._opened.push_async_callback(_end, asyncio.create_task(background))
         self.is_ready = True
         log.info(
             "data loaded",
@@ -102,15 +110,9 @@ class Storage:
         )
 
     async def close(self) -> None:
-        """Finish what is queued, write the log back, let the folder go."""
+        """End what runs in the background, finish what is queued, write the log back, let the folder go."""
         self.is_ready = False
-        for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        await self.committer.close()
-        await self.catalog.close()
-        self._lock.give_back()
+        await self._opened.aclose()
 
     def readiness(self) -> dict[str, Any]:
         """For /ready."""
@@ -158,3 +160,9 @@ class Storage:
             "level0_load": self.level0_load(),
             "feed_subscribers": len(self.feed),
         }
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -609,3 +609,16 @@ async def test_sigterm_finishes_and_a_second_process_is_refused(tmp_path: Path) 
         process.child.kill()
     assert not (tmp_path / "tidegate.db-wal").exists()
     assert (tmp_path / "tidegate.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"x" * 5000, "can't start"), (b"SQLite format 3\x00" + b"\xff" * 5000, "can't start")],
+)
+async def test_data_that_cannot_be_used_is_said_and_ends_the_process(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "tidegate.db").write_bytes(content)
+    process = Process(tmp_path)
+    assert process.child.stderr is not None
+    assert said in await asyncio.to_thread(process.child.stderr.read)
+    process.child.stderr.close()
+    assert process.child.wait(5) == 1

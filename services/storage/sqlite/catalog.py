@@ -85,7 +85,8 @@ class SqliteCatalog:
     # ---- opening and closing
 
     async def open(self) -> None:
-        """Open or make the file. Raises WrongDatabase, OSError or sqlite3.Error when it can't be used."""
+        """Open or make the file. Raises WrongDatabase, OSError or sqlite3.Error when it can't be used; ``close`` then
+        too."""
         connection = await connections.writer(self.path, self._page_bytes, self._synchronous)
         assert isinstance(connection, Connection)
         self._writer = connection
@@ -105,9 +106,11 @@ class SqliteCatalog:
         """Write the log back and close. Nothing may be under way."""
         await self._readers.close()
         if self._writer is not None:
-            await self._writer.run(_checkpoint_all)
-            await self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            try:
+                await writer.run(_checkpoint_all)
+            finally:
+                await writer.close()
 
     async def load(self) -> Loaded:
         return await self._readers.run(reads.load)
