@@ -50,6 +50,10 @@ MAX_DEPTH = 8
 _SAMPLE, _STRETCHES = 1 << 15, 4
 # zstd has to save this share of a run of bytes to be worth its decoding.
 _ZSTD_GAIN = 0.03
+# Bytes that zstd brings down to no less than this share are more chance than pattern. Then matches, which are chance
+# too, cost more than they save: 0.34 B a value for the steps of a walk, 0.29 when (nearly) no matches are looked for.
+_RANDOM = 1 / 64
+_LITERALS = zstandard.ZstdCompressionParameters.from_level(1, min_match=7, hash_log=6, window_log=17)
 # Below this many values a commit takes no passes to look for something better than what is at hand.
 _FEW = 48
 _MAX_EXPONENT, _MAX_CHEAP_EXPONENT = 12, 6
@@ -213,15 +217,14 @@ def _encode_patched(values: NDArray[Any], depth: int) -> bytes | None:
     middle = few[len(few) // 2]
     distance = (words - middle.view(np.uint64)).view(np.int64)
     distance = np.abs(distance).view(np.uint64)  # |-2^63| is 2^63 as uint64
-    width, others = 8, np.zeros(0, np.bool_)
-    best = math.inf
-    for candidate in (0, 1, 2, 4):
-        beyond = distance > np.uint64((1 << (8 * candidate - 1)) - 1 if candidate else 0)
-        cost = candidate * len(values) + 6.0 * np.count_nonzero(beyond)
-        if cost < best:
-            best, width, others = cost, candidate, beyond
+    cost, others = 8.0 * len(values), np.zeros(0, np.bool_)
+    for bits in (0, 2, 4, 8, 16, 32):
+        beyond = distance > np.uint64((1 << (bits - 1)) - 1 if bits else 0)
+        tried = bits / 8 * len(values) + 6.0 * np.count_nonzero(beyond)
+        if tried < cost:
+            cost, others = tried, beyond
     positions = np.flatnonzero(others)
-    if not len(positions) or best >= 8 * len(values) or width == 8:
+    if not len(positions):
         return None
     inner = values.copy()
     inner[positions] = middle
@@ -375,6 +378,8 @@ def encode_bytes(values: NDArray[np.uint8]) -> bytes:
     if count < _FEW:
         return bytes((BYTES_RAW,)) + values.tobytes()
     packed = zstandard.ZstdCompressor(level=1).compress(values.data)
+    if len(packed) > count * _RANDOM:
+        packed = min(packed, zstandard.ZstdCompressor(compression_params=_LITERALS).compress(values.data), key=len)
     greatest = int(values.max())
     # zstd takes at least one bit a value, and wastes some on matches that are chance.
     if greatest < 4 and len(packed) > count * (1 + (greatest > 1)) // 8:
