@@ -55,7 +55,7 @@ def decode_query(head: Any, max_chars: int) -> Query:
             pass
         case _:
             raise Invalid("cannot run a query: the head has no known form")
-    if "q" not in params:
+    if not params.get("q", "").strip():
         raise Invalid('missing required parameter "q"')
     if len(params["q"]) + len(params.get("params", "")) > max_chars:
         raise TooLarge(f"the query is longer than TIDEGATE_QUERY_MAX_CHARS, {max_chars} characters")

@@ -156,6 +156,7 @@ async def test_show_reaches_the_reader() -> None:
         ({"q": "SELECT v FROM m; SELECT"}, "failed to parse query: found EOF"),
         ({"q": "SELECT $x FROM m"}, "failed to parse query: missing parameter: x"),
         ({"q": "SELECT v FROM m", "params": "[1]"}, "error parsing query parameters: json: cannot unmarshal array"),
+        ({"q": " "}, 'missing required parameter "q"'),
         ({"q": None}, 'missing required parameter "q"'),
     ],
 )
@@ -168,7 +169,7 @@ async def test_a_request_that_can_not_be_read_is_refused_whole(params: dict[str,
 
 async def test_no_statement_is_an_empty_answer() -> None:
     async with service() as query:
-        for text in ("", ";", " -- nothing"):
+        for text in (";", " -- nothing"):
             assert b"".join((await query.ask(text)).parts) == b"{}\n"
             assert b"".join((await query.ask(text, chunked="true")).parts) == b""
 
