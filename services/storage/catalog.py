@@ -81,7 +81,7 @@ class Loaded:
 
     number: int
     hash_key: bytes
-    buckets: list[str]
+    buckets: list[StoredRecord]
     measurements: list[MeasurementRow]
     fields: list[tuple[int, int, str, int]]
     series_ids: list[tuple[int, int, int, bytes]]
@@ -128,6 +128,8 @@ class Transaction(Protocol):
 
     def add_fields(self, fields: Iterable[tuple[int, int, str, int]]) -> None:
         """(measurement, shard start, field, type)"""
+
+    def delete_fields(self, measurement: int, shard_start_ns: int) -> None: ...
 
     def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None: ...
 

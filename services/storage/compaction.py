@@ -214,6 +214,7 @@ class Compaction:
         except asyncio.CancelledError:
             self.process.kill()
             await asyncio.wait([call])
+            call.exception()  # seen: it ends with CompactorFailed, as it was made to
             raise
 
     async def _put(self, merge: Merge, answer: Any) -> None:

@@ -29,12 +29,13 @@ class Draft:
         self.write_ids: dict[bytes, bytes | None] = {}
         self._effects: list[Callable[[State], None]] = []
         self._events: list[Event] = []
-        self._living: dict[str, bool] = {}
+        self._buckets: dict[str, int | None] = {}
+        self._retired: set[int] = set()
         self._dropped: set[int] = set()
         self._made: dict[tuple[str, str], Measurement] = {}
         self._fields: dict[tuple[int, int], dict[str, FieldType]] = {}
         self._series: dict[int, SeriesSet] = {}
-        self._retired: set[int] = set()
+        self._touched: set[tuple[int, int]] = set()  # measurement, shard start
 
     def publish(self, state: State) -> list[Event]:
         """Make the changes in *state*, in the order in which they were made here; returns the events to tell."""
@@ -47,7 +48,9 @@ class Draft:
 
     def is_living(self, bucket_id: str) -> bool:
         """Whether there is such a bucket."""
-        return self._living.get(bucket_id, bucket_id in self._state.buckets)
+        if bucket_id in self._buckets:
+            return self._buckets[bucket_id] is not None
+        return bucket_id in self._state.buckets
 
     def find(self, bucket_id: str, name: str) -> Measurement | None:
         """The measurement; ask ``type_of`` and ``series`` for what it has."""
@@ -82,14 +85,19 @@ class Draft:
         found = None if segment in self._retired else self._state.find_living(segment)
         return None if found is None or found.measurement in self._dropped else found
 
+    def is_touched(self, measurement: Measurement, shard_start_ns: int) -> bool:
+        """Whether something of this shard has been added here, or the measurement dropped."""
+        return measurement.id in self._dropped or (measurement.id, shard_start_ns) in self._touched
+
     # ---- changing
 
     def tell(self, event: Event) -> None:
         self._events.append(event)
 
-    def set_living(self, bucket_id: str, living: bool) -> None:
-        self._living[bucket_id] = living
-        self._effects.append(lambda state: (state.buckets.add if living else state.buckets.discard)(bucket_id))
+    def set_bucket(self, bucket_id: str, retention_ns: int | None) -> None:
+        """A bucket lives, with this retention (0 = for ever); None = it does not live any more."""
+        self._buckets[bucket_id] = retention_ns
+        self._effects.append(lambda state: state.set_bucket(bucket_id, retention_ns))
 
     def add_measurement(self, measurement: Measurement) -> None:
         self._made[measurement.bucket_id, measurement.name] = measurement
@@ -103,7 +111,12 @@ class Draft:
     def add_fields(self, measurement: Measurement, shard_start_ns: int, fields: dict[str, FieldType]) -> None:
         number = self.number
         self._fields.setdefault((measurement.id, shard_start_ns), {}).update(fields)
+        self._touched.add((measurement.id, shard_start_ns))
         self._effects.append(lambda state: state.add_fields(measurement, shard_start_ns, fields, number))
+
+    def forget_fields(self, measurement: Measurement, shard_start_ns: int) -> None:
+        number = self.number
+        self._effects.append(lambda state: state.forget_fields(measurement, shard_start_ns, number))
 
     def set_series(self, measurement: Measurement, series: SeriesSet) -> None:
         number = self.number
@@ -111,10 +124,12 @@ class Draft:
         self._effects.append(lambda state: state.set_series(measurement, series, number))
 
     def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
+        self._touched.update((segment.measurement, segment.shard_start_ns) for segment in segments)
         self._effects.append(lambda state: state.add_commit(number, size, segments))
 
     def add_segment(self, segment: Segment) -> None:
         number = self.number
+        self._touched.add((segment.measurement, segment.shard_start_ns))
         self._effects.append(lambda state: state.add_segment(segment, number))
 
     def retire(self, segments: Sequence[int], at_ms: int) -> None:

@@ -1,6 +1,7 @@
 """Records: conditional batches of changes, each whole or not at all (design, decision 13).
 
-What the records mean is auth's business, with one exception: kind ``bucket`` is the list of living buckets.
+What the records mean is auth's business, with one exception: kind ``bucket`` is the list of living buckets, and
+``retention_ns`` in their bodies says when their shards are over.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from common import wire
 from common.errors import Conflict, Invalid
 from services.storage.catalog import StoredRecord, Transaction
 from services.storage.draft import Draft
+from services.storage.retention import retention_of
 
 BUCKET = "bucket"
 MAX_BATCH = 10_000
@@ -128,13 +130,13 @@ class ChangeRecords:
         for kind, id in request.deletes:
             transaction.delete_record(kind, id)
             if kind == BUCKET:
-                draft.set_living(id, False)
+                draft.set_bucket(id, None)
         for put in request.puts:
             transaction.forget_keys(put.kind, put.id)
         for put in request.puts:
             transaction.put_record(StoredRecord(put.kind, put.id, number, put.body), put.unique, put.indexes)
             if put.kind == BUCKET:
-                draft.set_living(put.id, True)
+                draft.set_bucket(put.id, retention_of(put.body))
         for bucket_id in request.drop_buckets:
             drop_contents(transaction, draft, bucket_id)
         tags = [*request.tags, *(f"schema:{bucket_id}" for bucket_id in request.drop_buckets)]

@@ -13,6 +13,7 @@ from common.errors import Invalid
 from common.model import FieldType
 from services.storage.blocks import Segment, parse_meta, segment_of
 from services.storage.catalog import BlockRow, Loaded
+from services.storage.retention import retention_of
 from services.storage.segment_store import segment_id
 from services.storage.series import series_set
 from services.storage.state import Measurement, State
@@ -22,7 +23,7 @@ def build_state(loaded: Loaded) -> State:
     """The state; damaged segments that nobody knew of are in ``quarantined`` too."""
     state = State()
     state.number = loaded.number
-    state.buckets = set(loaded.buckets)
+    state.buckets = {bucket.id: retention_of(bucket.body) for bucket in loaded.buckets}
     state.quarantined = dict(loaded.quarantined)
     state.dropped = {id: [] for id in loaded.dropped}
     for row in loaded.measurements:

@@ -78,7 +78,8 @@ class State:
 
     def __init__(self) -> None:
         self.number = 0
-        self.buckets: set[str] = set()
+        # Living buckets with their retention in ns; 0 = for ever.
+        self.buckets: dict[str, int] = {}
         self.contents: dict[str, BucketContents] = {}
         self.by_id: dict[int, Measurement] = {}
         self.commits: dict[int, LevelZero] = {}
@@ -113,6 +114,12 @@ class State:
 
     # ---- changing; on the loop, after the transaction
 
+    def set_bucket(self, bucket_id: str, retention_ns: int | None) -> None:
+        if retention_ns is None:
+            self.buckets.pop(bucket_id, None)
+        else:
+            self.buckets[bucket_id] = retention_ns
+
     def add_measurement(self, measurement: Measurement) -> None:
         contents = self.contents.setdefault(measurement.bucket_id, BucketContents(measurement.version))
         contents.measurements[measurement.name] = measurement
@@ -123,6 +130,10 @@ class State:
         self, measurement: Measurement, shard_start_ns: int, fields: dict[str, FieldType], number: int
     ) -> None:
         measurement.fields.setdefault(shard_start_ns, {}).update(fields)
+        self.contents[measurement.bucket_id].version = number
+
+    def forget_fields(self, measurement: Measurement, shard_start_ns: int, number: int) -> None:
+        measurement.fields.pop(shard_start_ns, None)
         self.contents[measurement.bucket_id].version = number
 
     def set_series(self, measurement: Measurement, series: SeriesSet, number: int) -> None:

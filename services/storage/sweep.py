@@ -14,10 +14,12 @@ from services.storage.catalog import Catalog, Transaction
 from services.storage.commits import Committer
 from services.storage.draft import Draft
 from services.storage.results import REMEMBERED_MS, oldest_id
+from services.storage.retention import ExpireShards
 from services.storage.state import State
 
 log = get_logger("storage.sweep")
 INTERVAL_S = 1.0
+EXPIRE_EVERY_MS = 30_000
 SLICE_SEGMENTS = 64
 SLICE_BYTES = 8 << 20
 SLICE_PIECES = 64
@@ -117,6 +119,7 @@ class Sweeper:
         self._committer = committer
         self._keep_ms = keep_ms
         self._now_ms = now_ms
+        self._expire_at_ms = 0
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -129,6 +132,9 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Delete all that can be deleted now."""
+        if self._now_ms() >= self._expire_at_ms:
+            self._expire_at_ms = self._now_ms() + EXPIRE_EVERY_MS
+            await self.expire()
         while self._has_replaced() and await self._committer.submit(
             DeleteReplaced(self._state, self._now_ms() - self._keep_ms)
         ):
@@ -140,6 +146,12 @@ class Sweeper:
             pass
         while await self._catalog.give_back_space():
             pass
+
+    async def expire(self) -> None:
+        """Retire all shards whose time is over."""
+        while (job := ExpireShards(self._state, self._now_ms() * 1_000_000)).is_needed():
+            if not await self._committer.submit(job):
+                return
 
     def _has_replaced(self) -> bool:
         oldest = next(iter(self._state.retired.values()), None)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,17 @@ from common.segment import decode_dictionary, encode_block
 from services.storage.config import StorageSettings
 from services.storage.segments import NewSegment
 from services.storage.storage import Storage
-from tests.services.storage_parts import BUCKET, Calls, calls_of, keys_of, make_block, running, series_ids, write_id
+from tests.services.storage_parts import (
+    BUCKET,
+    SHARD_NS,
+    Calls,
+    calls_of,
+    keys_of,
+    make_block,
+    running,
+    series_ids,
+    write_id,
+)
 
 IDS = series_ids(5)
 
@@ -184,9 +195,9 @@ async def test_appends_at_the_same_time_are_all_there_in_order(calls: Calls) -> 
     numbers = [answer["number"] for answer in await asyncio.gather(*(calls.append(b, new=[]) for b in blocks))]
     assert len(set(numbers)) == len(numbers)
     points = await calls.points()
-    for time in range(1, 8):
-        last = max((at for at in range(100) if at % 7 + 1 == time), key=lambda at: numbers[at])
-        assert points[int(IDS[0, 0]), time] == last
+    for when in range(1, 8):
+        last = max((at for at in range(100) if at % 7 + 1 == when), key=lambda at: numbers[at])
+        assert points[int(IDS[0, 0]), when] == last
 
 
 async def test_names_that_are_not_utf8_survive(calls: Calls) -> None:
@@ -306,6 +317,23 @@ async def test_a_bucket_that_is_dropped_and_filled_again_starts_empty(calls: Cal
     plan = await calls.plan()
     assert plan["series"][1] == 2
     assert plan["series"][0] != generation
+
+
+async def test_a_shard_whose_time_is_over_is_dropped(tmp_path: Path) -> None:
+    now_shard = time.time_ns() // SHARD_NS
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket(retention_ns=SHARD_NS)
+        for shard in (0, now_shard - 2, now_shard - 1, now_shard):
+            await calls.append(make_block(IDS, shard=shard))
+        await storage.sweeper.expire()
+        assert {block.shard_start_ns // SHARD_NS for block in await calls.blocks()} == {now_shard - 1, now_shard}
+        # The shard is new again, to any type.
+        assert "number" in await calls.append(make_block(IDS, shard=0, type=FieldType.STRING))
+    async with running(tmp_path) as (calls, storage):
+        assert set(storage.state.find(BUCKET, "cpu").fields) >= {(now_shard - 1) * SHARD_NS}
+        await calls.make_bucket(retention_ns=0)
+        await storage.sweeper.expire()
+        assert len(await calls.blocks()) >= 2
 
 
 async def test_a_damaged_segment_is_quarantined_and_the_rest_served(tmp_path: Path) -> None:

@@ -137,11 +137,12 @@ def load(connection: sqlite3.Connection) -> Loaded:
 def _load(execute: Callable[..., sqlite3.Cursor]) -> Loaded:
     measurements = execute("SELECT id, bucket, name FROM measurements WHERE dropped = 0")
     commits = execute("SELECT number, size, checksum, directory FROM commits ORDER BY number")
+    buckets = execute("SELECT id, version, body FROM records WHERE kind = ?", (b"bucket",))
     segments = execute("SELECT id, measurement, level, place, size, checksum, meta FROM segments ORDER BY id")
     return Loaded(
         number=execute("SELECT number FROM sequence").fetchone()[0],
         hash_key=execute("SELECT value FROM facts WHERE name = 'hash_key'").fetchone()[0],
-        buckets=[from_key(id) for (id,) in execute("SELECT id FROM records WHERE kind = ?", (b"bucket",))],
+        buckets=[StoredRecord("bucket", from_key(id), version, body) for id, version, body in buckets],
         measurements=[MeasurementRow(id, from_key(bucket), from_key(name)) for id, bucket, name in measurements],
         fields=[(id, start, from_key(field), type) for id, start, field, type in execute("SELECT * FROM fields")],
         series_ids=execute(

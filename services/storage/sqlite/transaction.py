@@ -94,6 +94,9 @@ class SqliteTransaction:
         rows = [(measurement, start, to_key(field), type) for measurement, start, field, type in fields]
         self._connection.executemany("INSERT INTO fields VALUES (?, ?, ?, ?)", rows)
 
+    def delete_fields(self, measurement: int, shard_start_ns: int) -> None:
+        self._execute("DELETE FROM fields WHERE measurement = ? AND shard_start = ?", (measurement, shard_start_ns))
+
     def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None:
         self._execute("INSERT INTO dictionary VALUES (?, ?, ?, ?, ?)", (measurement, first, count, ids, piece))
 

@@ -1,0 +1,76 @@
+"""Drops shards whose whole time is over (design, decision 1; queries hide what is too old to the nanosecond).
+
+Dropped segments are retired like those that compaction replaces, and deleted from the disk by ``sweep.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from common import wire
+from services.storage.catalog import Transaction
+from services.storage.draft import Draft
+from services.storage.state import Measurement, State
+
+# Segments that one transaction retires.
+SLICE_SEGMENTS = 1024
+
+
+def retention_of(body: bytes) -> int:
+    """Retention in ns of a bucket's record; 0 = for ever."""
+    retention_ns = wire.decode_head(body).get("retention_ns", 0)
+    return retention_ns if isinstance(retention_ns, int) and retention_ns > 0 else 0
+
+
+class ExpireShards:
+    """The job of retiring a slice of expired segments, and of forgetting the field types of shards that are empty."""
+
+    size = 0
+
+    def __init__(self, state: State, now_ns: int) -> None:
+        self._state = state
+        self._now_ns = now_ns
+
+    def is_needed(self) -> bool:
+        """Whether there is anything to do; asked on the loop."""
+        return next(self._expired_shards(), None) is not None
+
+    def run(self, transaction: Transaction, draft: Draft) -> bool:
+        """Returns whether there may be more."""
+        at_ms = self._now_ns // 1_000_000
+        room = SLICE_SEGMENTS
+        reshaped: set[str] = set()
+        for measurement, shard_start_ns in list(self._expired_shards()):
+            # What a job before this one in the group has done is seen the next time.
+            if room <= 0 or draft.is_touched(measurement, shard_start_ns):
+                continue
+            segments = [
+                segment.id
+                for segment in measurement.segments.values()
+                if segment.shard_start_ns == shard_start_ns and draft.find_segment(segment.id) is not None
+            ]
+            if room == SLICE_SEGMENTS:
+                draft.number = transaction.next_number()
+            taken = segments[:room]
+            room -= max(1, len(taken))
+            transaction.mark_replaced(taken, at_ms)
+            draft.retire(taken, at_ms)
+            if len(taken) == len(segments):
+                transaction.delete_fields(measurement.id, shard_start_ns)
+                draft.forget_fields(measurement, shard_start_ns)
+                reshaped.add(measurement.bucket_id)
+        if reshaped:
+            draft.tell({"number": draft.number, "tags": [f"schema:{bucket_id}" for bucket_id in sorted(reshaped)]})
+        return room <= 0
+
+    def _expired_shards(self) -> Iterator[tuple[Measurement, int]]:
+        """Measurements and starts of their expired shards that have segments."""
+        for bucket_id, contents in self._state.contents.items():
+            retention_ns = self._state.buckets.get(bucket_id, 0)
+            if retention_ns == 0:
+                continue
+            for measurement in contents.measurements.values():
+                stops = {segment.shard_start_ns: segment.shard_stop_ns for segment in measurement.segments.values()}
+                for shard_start_ns, shard_stop_ns in stops.items():
+                    if shard_stop_ns <= self._now_ns - retention_ns:
+                        yield measurement, shard_start_ns
