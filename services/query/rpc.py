@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CHUNK_ROWS = 10_000
 MAX_CHUNK_ROWS = 1_000_000
+# The gateway takes no larger part of an answer at a time.
+MAX_PART_BYTES = 4 << 20
 # Texts longer than this are parsed in a thread.
 CHARS_ON_LOOP = 4_096
 
@@ -145,7 +147,8 @@ class Methods:
                 renderer = make_renderer(content_type, query.style)
                 async with aclosing(execute(statements, context, renderer, limits, self._executors)) as pieces:
                     async for piece in pieces:
-                        yield piece
+                        for start in range(0, len(piece), MAX_PART_BYTES):
+                            yield piece[start : start + MAX_PART_BYTES]
 
     async def _context(self, query: Query) -> QueryContext:
         org_id = query.identity.org_id

@@ -217,11 +217,15 @@ async def tag_values(statement: tree.ShowTagValues, context: QueryContext) -> As
     """SHOW TAG VALUES WITH KEY: sorted by key, then value."""
     condition = split_condition(statement.condition, context.now_ns, Dialect.METAQUERY)
     wanted = key_filter(statement.keys)
+
+    def answer(entries: list[Found]) -> ResultSeries | None:
+        rows = _limited(statement.limits, show_tables.tag_values(entries, condition.tags, wanted))
+        return ResultSeries(entries[0].name, (), _rows(("key", "value"), rows)) if rows else None
+
     for entries in await _find_default(statement, context, condition):
-        rows = await asyncio.to_thread(show_tables.tag_values, entries, condition.tags, wanted)
-        rows = _limited(statement.limits, rows)
-        if rows:
-            yield ResultSeries(entries[0].name, (), _rows(("key", "value"), rows))
+        found = await asyncio.to_thread(answer, entries)
+        if found is not None:
+            yield found
 
 
 async def _find_default(

@@ -281,3 +281,11 @@ async def test_a_caller_that_goes_away_in_mid_answer_gives_its_slot_back() -> No
         query.played.series = 1
         async with asyncio.timeout(5):
             await query.ask()
+
+
+async def test_no_part_of_an_answer_is_too_large_for_the_gateway() -> None:
+    async with service(Played(rows=1_000_000)) as query:
+        for accept in ("", "application/x-msgpack"):
+            answer = await query.ask(epoch="ns", accept=accept)
+            assert len(answer.parts) > 2
+            assert max(map(len, answer.parts)) <= 4 << 20
