@@ -37,8 +37,8 @@ def error_cases() -> Iterator[tuple[str, str]]:
         yield "\n".join(lines[:cut]), "\n".join(lines[cut + 1 :])
 
 
-def statements() -> list[str]:
-    lines = (CASES / "identity.txt").read_text().splitlines()
+def statements(file: str) -> list[str]:
+    lines = (CASES / file).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -74,10 +74,16 @@ def test_what_does_not_parse_is_told_as_influxdb_tells_it(query: str, message: s
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize("text", statements())
+@pytest.mark.parametrize("text", statements("identity.txt"))
 def test_a_statement_prints_as_it_was(text: str) -> None:
     (statement,) = parse(text)
     assert format_statement(statement, secrets=True) == text
+
+
+@pytest.mark.parametrize("text", statements("tools.txt"))
+def test_what_tools_send_parses(text: str) -> None:
+    for statement in parse(text):
+        assert parse(format_statement(statement)) == (statement,)
 
 
 def test_a_password_is_neither_printed_nor_represented() -> None:
