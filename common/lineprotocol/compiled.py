@@ -19,10 +19,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from common.lineprotocol import gather, kernel, keys, numbers, reasons, siphash, words
-from common.lineprotocol.kernels import Kernels, current, use
+from common.lineprotocol import gather, kernel, keys, memory, numbers, reasons, scan, siphash, words
+from common.lineprotocol.kernels import PLAIN, Kernels, current, use
 
-_SOURCES = (gather, kernel, keys, numbers, reasons, siphash, words)
+_SOURCES = (gather, kernel, keys, memory, numbers, reasons, scan, siphash, words)
 _READY = "ready"
 # numba takes the folder of its cache from a global of its own.
 _loading = threading.Lock()
@@ -77,7 +77,7 @@ def _load(folder: Path) -> Kernels:
     settings.CACHE_DIR = str(folder)
     try:
         functions: dict[str, Any] = {
-            name: numba.njit(signature, cache=True, **OPTIONS)(getattr(kernel, name, None) or getattr(gather, name))
+            name: numba.njit(signature, cache=True, **OPTIONS)(getattr(PLAIN, name))
             for name, signature in SIGNATURES.items()
         }
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from common.lineprotocol import gather, kernel
+from common.lineprotocol import gather, kernel, memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Kernels:
 PLAIN = Kernels(
     compiled=False,
     parse_lines=kernel.parse_lines,
-    fill_table=kernel.fill_table,
+    fill_table=memory.fill_table,
     split_rows=gather.split_rows,
     order_by=gather.order_by,
     check_entries=gather.check_entries,

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 
-from common.lineprotocol import gather, kernel, keys, numbers, siphash, words
+from common.lineprotocol import gather, kernel, keys, memory, numbers, scan, siphash, words
 
 BYTES = types.Array(types.uint8, 1, "C")
 _FLAGS = types.Array(types.boolean, 1, "C")
@@ -24,7 +24,7 @@ _DOUBLES = types.Array(types.float64, 1, "C")
 _INT32S_2, _INT64S_2 = types.Array(types.int32, 2, "C"), types.Array(types.int64, 2, "C")
 _WORDS_2 = types.Array(types.uint64, 2, "C")
 
-# Arrays of kernel.Memory that are not one-dimensional int32 by the rule of their names below.
+# Arrays of memory.Memory that are not one-dimensional int32 by the rule of their names below.
 _MEMORY: dict[str, Any] = {
     **dict.fromkeys(("state", "ends", "units", "defaults", "error_counts", "row_time", "row_entries"), _INT64S),
     **dict.fromkeys(("column_hash", "measurement_hash", "series_hash", "key_hash"), _WORDS_2),
@@ -33,7 +33,7 @@ _MEMORY: dict[str, Any] = {
     "entry_bits": _WORDS,
     "entry_double": _DOUBLES,
 }
-MEMORY: Any = types.NamedTuple([_MEMORY.get(name, _INT32S) for name in kernel.Memory._fields], kernel.Memory)  # type: ignore[no-untyped-call]
+MEMORY: Any = types.NamedTuple([_MEMORY.get(name, _INT32S) for name in memory.Memory._fields], memory.Memory)  # type: ignore[no-untyped-call]
 
 # Each function that is called from outside: what it takes, with what it gives.
 SIGNATURES: dict[str, Any] = {
@@ -144,5 +144,5 @@ def _let_kernels_call(module: ModuleType) -> None:
             register_jitable(_nrt=False)(value)
 
 
-for _module in (siphash, numbers, keys, kernel, gather):
+for _module in (siphash, numbers, keys, scan, memory, kernel, gather):
     _let_kernels_call(_module)

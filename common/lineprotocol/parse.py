@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.lineprotocol.kernel import (
+from common.lineprotocol.kernels import Kernels, current
+from common.lineprotocol.memory import (
     COLUMNS,
-    DONE,
     ENTRIES,
     ERRORS,
     KEYS,
@@ -37,9 +37,8 @@ from common.lineprotocol.kernel import (
     TEXT_USED,
     Memory,
 )
-from common.lineprotocol.kernels import Kernels, current
 from common.lineprotocol.names import unescape_measurement, unescape_name
-from common.lineprotocol.reasons import format_reason
+from common.lineprotocol.reasons import OK, format_reason
 from common.lineprotocol.words import PAD
 from common.segment import SeriesIds
 
@@ -185,7 +184,7 @@ def parse(bodies: Sequence[Body], hash_key: bytes) -> Parsed:
     while True:
         room = len(text) - PAD
         need = kernels.parse_lines(text if kernels.compiled else text.data, room, k0, k1, memory)
-        if need == DONE:
+        if need == OK:
             return _finish(memory, text, len(bodies))
         if need == MORE_TEXT:
             text = _grow(text, int(memory.state[TEXT_USED]), len(text) + size + LARGEST_KEY)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.lineprotocol import compiled, kernel
+from common.lineprotocol import compiled, memory
 from common.lineprotocol import parse as parser
 from common.lineprotocol.format import format_point, points_of
 from common.lineprotocol.kernels import PLAIN, current, use
@@ -121,7 +121,7 @@ def test_thousands_of_fields_measurements_and_series_grow_the_memory() -> None:
 def test_errors_are_listed_up_to_a_bound_and_all_counted() -> None:
     parsed = parse([Body(b"x\n" * 30000, 1, 0), Body(b"y\n", 1, 0)], KEY)
     assert parsed.error_counts.tolist() == [30000, 1]
-    assert len(parsed.errors) == kernel.MAX_ERRORS + 1
+    assert len(parsed.errors) == memory.MAX_ERRORS + 1
     long = one(b"x" * (1 << 23) + b"\n" + b"y" * (1 << 23) + b"\nz\n")
     assert [len(error.text) for error in long.errors] == [parser.MAX_LINE_TEXT_BYTES] * 2 + [1]
 
