@@ -15,15 +15,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import BinaryIO, cast
 
 from prometheus_client import CollectorRegistry, Counter
 
+from common import wire
 from common.errors import Gone, InfluxError
 from common.log import get_logger
-from services.storage.blocks import Segment
-from services.storage.compactor import read_message, write_message
+from services.storage.blocks import Segment, chunk_reads
+from services.storage.compactor import read_block, read_message, write_block, write_message
 from services.storage.levels import Limits, Merge, plan_merges
+from services.storage.segment_store import ChunkRead
 from services.storage.segments import NewSegment, Segments
 
 log = get_logger("storage.compaction")
@@ -37,10 +39,15 @@ RETRY_S = 5.0
 BATCH_ROWS = 1 << 20
 BATCH_BYTES = 32 << 20
 BATCH_MERGES = 64
+# Small ones are read this many at a time, so that the event loop has pauses.
+READ_SEGMENTS = 64
 # A merge that fails so often is not tried again until a restart.
 MAX_FAILURES = 3
 PRIVATE = ("TIDEGATE_", "DOCKER_", "INFLUXDB_")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+
+# Packed meta, and chunks.
+Source = tuple[bytes, list[bytes]]
 
 
 class CompactorFailed(Exception):
@@ -53,20 +60,26 @@ class CompactorProcess:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def call(self, request: list[Any]) -> list[Any]:
-        """Let the child merge; returns an answer for each merge. Raises CompactorFailed."""
+    def call(self, merges: Sequence[Sequence[Source]], max_rows: int) -> list[list[NewSegment] | str]:
+        """Let the child merge.
+
+        Args:
+            merges: the sources of each, in the order in which they win.
+            max_rows: most rows of a result.
+
+        Returns:
+            The results of each merge, or why it failed.
+        Raises:
+            CompactorFailed: it has died.
+        """
         process = self._process
         if process is None or process.poll() is not None:
             process = self._process = self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
         try:
-            write_message(process.stdin, request)  # type: ignore[arg-type]
-            answers: list[Any] = read_message(process.stdout)  # type: ignore[arg-type]
+            return _ask(cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout), merges, max_rows)
         except (OSError, EOFError, ValueError, InfluxError) as error:
             self.end()
             raise CompactorFailed(f"the compactor process ended with {process.returncode}") from error
-        return answers
 
     def _start(self) -> subprocess.Popen[bytes]:
         # No keys and passwords for it.
@@ -102,6 +115,24 @@ class CompactorProcess:
                     except OSError:
                         log.debug("the compactor's pipe was broken")
             self._process = None
+
+
+def _ask(
+    stdin: BinaryIO, stdout: BinaryIO, merges: Sequence[Sequence[Source]], max_rows: int
+) -> list[list[NewSegment] | str]:
+    write_message(stdin, wire.encode_head([[max_rows, len(sources)] for sources in merges]))
+    for sources in merges:
+        for meta, chunks in sources:
+            write_block(stdin, meta, chunks)
+    stdin.flush()
+    return [
+        outcome if isinstance(outcome, str) else [NewSegment(*read_block(stdout)) for _ in range(outcome)]
+        for outcome in read_message(stdout)
+    ]
+
+
+def _locate(segments: Sequence[Segment]) -> list[list[ChunkRead]]:
+    return [chunk_reads(segment) for segment in segments]
 
 
 class Compaction:
@@ -183,16 +214,15 @@ class Compaction:
         there = [(merge, found) for merge, found in zip(batch, sources, strict=True) if found is not None]
         if not there:
             return
-        request = [[self._limits.rows, found] for _, found in there]
         try:
-            answers = await self._call(request)
+            answers = await self._call([found for _, found in there])
         except CompactorFailed:
             # One of them may have killed it: the next time each goes alone, and the culprit is found.
             if len(there) == 1:
                 self._note_failure(there[0][0], "the compactor process died")
                 raise
             alone = [merge for merge, _ in there]
-            del sources, there, request
+            del sources, there
             for merge in alone:
                 await self._do([merge])
             return
@@ -200,15 +230,23 @@ class Compaction:
         # Together: they share a transaction.
         await asyncio.gather(*(self._put(merge, answer) for (merge, _), answer in zip(there, answers, strict=True)))
 
-    async def _read(self, merge: Merge) -> list[tuple[dict[str, Any], list[bytes]]] | None:
+    async def _read(self, merge: Merge) -> list[Source] | None:
         """Its sources; None = one is not there any more."""
-        try:
-            return [await self._segments.read_segment(segment.id) for segment in merge.segments]
-        except Gone:
-            return None
+        sources: list[Source] = []
+        for start in range(0, len(merge.segments), READ_SEGMENTS):
+            some = merge.segments[start : start + READ_SEGMENTS]
+            places = await asyncio.to_thread(_locate, some)
+            try:
+                chunks = [chunk async for chunk in self._segments.read([read for reads in places for read in reads])]
+            except Gone:
+                return None
+            found = iter(chunks)
+            for segment, reads in zip(some, places, strict=True):
+                sources.append((segment.meta, [next(found) for _ in reads]))
+        return sources
 
-    async def _call(self, request: list[Any]) -> list[Any]:
-        call = asyncio.ensure_future(asyncio.to_thread(self.process.call, request))
+    async def _call(self, merges: Sequence[Sequence[Source]]) -> list[list[NewSegment] | str]:
+        call = asyncio.ensure_future(asyncio.to_thread(self.process.call, merges, self._limits.rows))
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
@@ -217,11 +255,10 @@ class Compaction:
             call.exception()  # seen: it ends with CompactorFailed, as it was made to
             raise
 
-    async def _put(self, merge: Merge, answer: Any) -> None:
-        if isinstance(answer, str):
-            self._note_failure(merge, answer)
+    async def _put(self, merge: Merge, news: list[NewSegment] | str) -> None:
+        if isinstance(news, str):
+            self._note_failure(merge, news)
             return
-        news = [NewSegment(meta, chunks) for meta, chunks in answer]
         try:
             await self._segments.replace([segment.id for segment in merge.segments], news)
         except Gone:

@@ -4,9 +4,11 @@ It has no sockets and no files: packed requests come on standard input, answers 
 when the input does. Decoding, merging and encoding are heavy, so it runs niced, with one thread, one column of a
 segment in memory at a time.
 
+    request  = message *block     ; message: [[max_rows, sources], …] a merge; then its blocks, in the order in which
+                                  ; they win
+    answer   = message *block     ; message: [results | error text, …] a merge; then the blocks that came out
+    block    = message *chunk     ; message: the meta, which tells the lengths of the chunks
     message  = length(8, little-endian) msgpack
-    request  = [[max_rows, [[meta, [chunk, …]], …]], …]     ; merges; the sources in the order in which they win
-    answer   = [[[meta, [chunk, …]], …] | error text, …]    ; the merged segments of each
 """
 
 from __future__ import annotations
@@ -24,7 +26,17 @@ from common import wire
 from common.errors import InfluxError, InternalError
 from common.merge import Merger, slice_column, slice_rows
 from common.model import FieldType
-from common.segment import FIRST_COLUMN, NAME, TYPE, Column, decode_block, decode_column, encode_block, find_column
+from common.segment import (
+    FIRST_COLUMN,
+    LENGTH,
+    NAME,
+    TYPE,
+    Column,
+    decode_block,
+    decode_column,
+    encode_block,
+    find_column,
+)
 from services.storage.levels import level_of
 
 NICENESS = 10
@@ -79,35 +91,56 @@ def _decode_named(meta: dict[str, Any], chunks: Sequence[bytes], name: str) -> C
     return None if index is None else decode_column(meta, index, chunks[index])
 
 
-def answer(request: Any) -> list[Any]:
-    """The merged segments of each merge of a request; the error's text where one fails."""
-    answers: list[Any] = []
-    for max_rows, sources in request:
+def answer(stream: BinaryIO, answers: BinaryIO) -> None:
+    """Read one request and write its answer. Raises EOFError when there is none any more."""
+    asked = read_message(stream)
+    merges = [[read_block(stream) for _ in range(sources)] for _, sources in asked]
+    outcomes: list[int | str] = []
+    results: list[Encoded] = []
+    for (max_rows, _), sources in zip(asked, merges, strict=True):
         try:
-            answers.append(merge_segments(sources, max_rows))
+            found = merge_segments(sources, max_rows)
         except InfluxError as error:
-            answers.append(str(error))
-    return answers
+            outcomes.append(str(error))
+        else:
+            outcomes.append(len(found))
+            results += found
+    write_message(answers, wire.encode_head(outcomes))
+    for meta, chunks in results:
+        write_block(answers, wire.encode_head(meta), chunks)
+    answers.flush()
 
 
-def write_message(stream: BinaryIO, message: Any) -> None:
-    """Write one message and flush it."""
-    packed = wire.encode_head(message)
+def write_message(stream: BinaryIO, packed: bytes) -> None:
+    """Write one packed message."""
     stream.write(_LENGTH.pack(len(packed)))
     stream.write(packed)
-    stream.flush()
 
 
 def read_message(stream: BinaryIO) -> Any:
     """The next message. Raises EOFError when there is none, or it is cut."""
-    header = stream.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
+    (size,) = _LENGTH.unpack(_read(stream, _LENGTH.size))
+    return wire.decode_head(_read(stream, size))
+
+
+def write_block(stream: BinaryIO, meta: bytes, chunks: Sequence[bytes]) -> None:
+    """Write a block: its packed meta, then its chunks, which are not copied into one."""
+    write_message(stream, meta)
+    for chunk in chunks:
+        stream.write(chunk)
+
+
+def read_block(stream: BinaryIO) -> Encoded:
+    """The next block. Raises EOFError."""
+    meta = read_message(stream)
+    return meta, [_read(stream, entry[LENGTH]) for entry in meta["chunks"]]
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    read = stream.read(size)
+    if len(read) < size:
         raise EOFError
-    (size,) = _LENGTH.unpack(header)
-    packed = stream.read(size)
-    if len(packed) < size:
-        raise EOFError
-    return wire.decode_head(packed)
+    return read
 
 
 def main() -> None:
@@ -117,7 +150,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
-            write_message(answers, answer(read_message(sys.stdin.buffer)))
+            answer(sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

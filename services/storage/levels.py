@@ -34,7 +34,7 @@ class Limits:
 
     rows: int = 1 << 20
     bytes: int = 32 << 20
-    sources: int = 1024
+    sources: int = 512
     blocks: int = 8
     segments: int = 4
 

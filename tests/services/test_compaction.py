@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from common import wire
 from common.model import FieldType
 from common.segment import decode_block, encode_block
 from services.storage import compaction as module
-from services.storage.compaction import Compaction, CompactorFailed, CompactorProcess
+from services.storage.compaction import Compaction, CompactorFailed, CompactorProcess, Source
 from services.storage.compactor import merge_segments
 from services.storage.levels import Limits
 from services.storage.storage import Storage
@@ -113,10 +114,10 @@ async def test_a_merge_that_kills_the_compactor_stops_no_other(tmp_path: Path, m
     monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     ask = CompactorProcess.call
 
-    def deadly(self: CompactorProcess, request: list[Any]) -> list[Any]:
-        if any(meta["measurement"] == "bad" for _, sources in request for meta, _ in sources):
+    def deadly(self: CompactorProcess, merges: list[list[Source]], max_rows: int) -> Any:
+        if any(wire.decode_head(meta)["measurement"] == "bad" for sources in merges for meta, _ in sources):
             raise CompactorFailed("killed")
-        return ask(self, request)
+        return ask(self, merges, max_rows)
 
     monkeypatch.setattr(CompactorProcess, "call", deadly)
     async with running(tmp_path) as (calls, storage):
@@ -133,10 +134,10 @@ async def test_what_is_dropped_during_a_merge_stays_dropped(tmp_path: Path, monk
     go_on = asyncio.Event()
     call = Compaction._call
 
-    async def slow(self: Compaction, request: list[Any]) -> list[Any]:
+    async def slow(self: Compaction, merges: list[list[Source]]) -> Any:
         asked.set()
         await go_on.wait()
-        return await call(self, request)
+        return await call(self, merges)
 
     monkeypatch.setattr(Compaction, "_call", slow)
     async with running(tmp_path) as (calls, storage):
@@ -185,11 +186,13 @@ def test_a_source_that_cannot_be_merged_is_said() -> None:
         make_rows({((1, 1), 1): {"v": value}}, {"v": kind})
         for value, kind in ((1, FieldType.INTEGER), (True, FieldType.BOOLEAN))
     ]
+    sources = [(wire.encode_head(meta), chunks) for meta, chunks in (encode_block(block, 0) for block in blocks)]
     process = CompactorProcess()
     try:
-        good = [encode_block(blocks[0], 0)]
-        answers = process.call([[10, [encode_block(block, 0) for block in blocks]], [10, good]])
+        answers = process.call([sources, sources[:1]], 10)
     finally:
         process.end()
+    assert isinstance(answers[0], str)
     assert "two types" in answers[0]
-    assert answers[1][0][0]["rows"] == 1
+    assert not isinstance(answers[1], str)
+    assert answers[1][0].meta["rows"] == 1
