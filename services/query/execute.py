@@ -24,6 +24,8 @@ from services.query.result import ResultSeries
 
 # A statement's bytes are kept back until this many have come, so that an error in it can still take their place.
 HELD_BYTES = 1 << 20
+# Of a piece of an answer that is not chunked.
+MAX_CELLS = 100_000
 # A document with more cells than this is printed in a thread.
 CELLS_ON_LOOP = 1_000
 # Errors that belong to a statement; all others are the service's own.
@@ -111,9 +113,10 @@ async def _documents(
 ) -> AsyncGenerator[Document, None]:
     # Only SELECT is split into chunks there; SHOW answers come in one.
     whole = limits.chunked and not isinstance(statement, tree.Select)
+    max_cells = None if limits.chunked else MAX_CELLS
     series = run_statement(statement, context, executors)
     async with aclosing(_in_time(series, limits.deadline_s)) as timed:
-        async for document in documents_of(timed, limits.max_rows, whole=whole):
+        async for document in documents_of(timed, limits.max_rows, whole=whole, max_cells=max_cells):
             yield document
 
 

@@ -6,7 +6,7 @@ line if anything stands before it. Errors print nothing. Source: spec/http-query
 
 from __future__ import annotations
 
-from services.query.render.document import Document
+from services.query.render.document import Document, portions
 from services.query.render.renderer import Style
 from services.query.render.values import csv_cells, quote_csv
 from services.query.result import ResultSeries
@@ -26,7 +26,9 @@ class CsvRenderer:
         return b""
 
     def document(self, document: Document) -> bytes:
-        printed = "".join(self._part(part) for piece in document.pieces for part in piece.parts if part.rows)
+        printed = "".join(
+            self._portion(portion) for piece in document.pieces for part in piece.parts for portion in portions(part)
+        )
         return printed.encode("utf-8", "surrogateescape")
 
     def end(self) -> bytes:
@@ -38,7 +40,7 @@ class CsvRenderer:
     def finish(self) -> bytes:
         return b""
 
-    def _part(self, series: ResultSeries) -> str:
+    def _portion(self, series: ResultSeries) -> str:
         columns = tuple(column.name for column in series.columns)
         header = ""
         if columns != self._columns:

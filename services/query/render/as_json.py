@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from services.query.render.document import Document, Piece
+from services.query.render.document import Document, Piece, portions
 from services.query.render.renderer import JSON, Style
 from services.query.render.values import clean, json_values
 from services.query.result import ResultSeries
@@ -53,9 +53,7 @@ def _series_head(series: ResultSeries) -> bytes:
 
 
 def _rows(series: ResultSeries, epoch_ns: int | None) -> bytes:
-    """The rows, joined by commas."""
-    if not series.rows:
-        return b""
+    """The rows of one portion, joined by commas."""
     zone = ZoneInfo(series.utc_offset_zone) if series.utc_offset_zone else None
     columns = [
         json_values(column, epoch_ns if index == 0 else None, zone) for index, column in enumerate(series.columns)
@@ -64,7 +62,7 @@ def _rows(series: ResultSeries, epoch_ns: int | None) -> bytes:
 
 
 def _piece_rows(piece: Piece, epoch_ns: int | None) -> bytes:
-    return b",".join(_rows(part, epoch_ns) for part in piece.parts if part.rows)
+    return b",".join(_rows(portion, epoch_ns) for part in piece.parts for portion in portions(part))
 
 
 class JsonStream:

@@ -14,12 +14,12 @@ import struct
 from itertools import chain, repeat
 
 from common.errors import Unprocessable
-from services.query.render.document import Document, Piece
+from services.query.render.document import Document, Piece, portions
 from services.query.render.renderer import MSGPACK, Style
 from services.query.render.values import msgpack_values, pack_text
 from services.query.result import ResultSeries
 
-MAX_KEPT_BYTES = 256 << 20
+MAX_KEPT_BYTES = 64 << 20
 _TRUE = b"\xc3"
 
 
@@ -36,6 +36,10 @@ def _map(size: int) -> bytes:
 
 
 def _rows(series: ResultSeries, epoch_ns: int | None) -> bytes:
+    return b"".join(_portion(portion, epoch_ns) for portion in portions(series))
+
+
+def _portion(series: ResultSeries, epoch_ns: int | None) -> bytes:
     columns = [msgpack_values(column, epoch_ns if index == 0 else None) for index, column in enumerate(series.columns)]
     return b"".join(chain.from_iterable(zip(repeat(_array(len(columns)), series.rows), *columns, strict=True)))
 

@@ -5,11 +5,14 @@ A *document* is what one chunk of a chunked answer shows. Source: spec/influxql.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 from common.segment import StringArray
 from services.query.result import ResultColumn, ResultSeries
+
+# Rows are turned into Python objects so many cells at a time.
+PORTION_CELLS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,28 @@ def _slice_column(column: ResultColumn, start: int, stop: int) -> ResultColumn:
     return replace(column, values=sliced, valid=None if column.valid is None else column.valid[start:stop])
 
 
-async def pieces_of(series: AsyncIterator[ResultSeries], max_rows: int) -> AsyncIterator[Piece]:
-    """Cut the series of a statement into pieces of *max_rows* rows; the last of a series may have fewer."""
+def portions(series: ResultSeries) -> Iterator[ResultSeries]:
+    """*series* in portions of a bounded number of cells: each becomes Python objects while it is printed."""
+    step = max(1, PORTION_CELLS // max(1, len(series.columns)))
+    for start in range(0, series.rows, step):
+        yield slice_rows(series, start, start + step)
+
+
+async def pieces_of(
+    series: AsyncIterator[ResultSeries], chunk_rows: int, max_cells: int | None = None
+) -> AsyncIterator[Piece]:
+    """Cut the series of a statement into pieces of *chunk_rows* rows; the last of a series may have fewer.
+
+    Args:
+        max_cells: series with so many columns that a piece had more cells than this get shorter pieces.
+    """
     parts: list[ResultSeries] = []
     count = 0
     starts = True
     async for item in series:
+        max_rows = chunk_rows
+        if max_cells is not None:
+            max_rows = min(chunk_rows, max(1, max_cells // max(1, len(item.columns))))
         at = 0
         while True:
             if count == max_rows and at < item.rows:
@@ -89,16 +108,16 @@ async def pieces_of(series: AsyncIterator[ResultSeries], max_rows: int) -> Async
 
 
 async def documents_of(
-    series: AsyncIterator[ResultSeries], max_rows: int, *, whole: bool = False
+    series: AsyncIterator[ResultSeries], max_rows: int, *, whole: bool = False, max_cells: int | None = None
 ) -> AsyncIterator[Document]:
-    """The pieces of a statement, one a document; with *whole* all in one."""
+    """The pieces of a statement, one a document; with *whole* all in one. *max_cells*: see ``pieces_of``."""
     if whole:
-        pieces = tuple([piece async for piece in pieces_of(series, max_rows=1 << 62)])
+        pieces = tuple([piece async for piece in pieces_of(series, 1 << 62)])
         if pieces:
             yield Document(pieces, more=False)
         return
     held: Piece | None = None
-    async for piece in pieces_of(series, max_rows):
+    async for piece in pieces_of(series, max_rows, max_cells):
         if held is not None:
             yield Document((held,), more=True)
         held = piece

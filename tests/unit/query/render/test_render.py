@@ -229,6 +229,20 @@ def test_chunks_hold_just_so_many_rows_however_the_series_comes(lengths: list[in
     assert ["partial" in chunk for chunk in answer] == [True] * (len(answer) - 1) + [False]
 
 
+def test_wide_series_come_in_shorter_pieces_unless_chunks_were_asked_for() -> None:
+    wide = one(times(*range(10)), *[floats(f"f{index}", [0.5] * 10) for index in range(4)])
+
+    async def sizes(max_cells: int | None) -> list[int]:
+        async def each() -> AsyncIterator[ResultSeries]:
+            yield wide
+
+        return [document.rows async for document in documents_of(each(), 8, max_cells=max_cells)]
+
+    assert asyncio.run(sizes(15)) == [3, 3, 3, 1]
+    assert asyncio.run(sizes(1)) == [1] * 10
+    assert asyncio.run(sizes(None)) == [8, 2]
+
+
 def test_a_whole_answer_is_one_chunk() -> None:
     answer = chunks([one(times(0, 1), name="a"), one(times(2), name="b")], 1, whole=True)
     assert len(answer) == 1
