@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,20 @@ from common.segment import decode_block, encode_block
 from services.storage import compaction as module
 from services.storage.compaction import Compaction, CompactorFailed, CompactorProcess, Source
 from services.storage.compactor import merge_segments
+from services.storage.config import StorageSettings
 from services.storage.levels import Limits
 from services.storage.storage import Storage
-from tests.services.storage_parts import Calls, make_block, running, series_ids
+from tests.services.storage_parts import Calls, calls_of, make_block, running, series_ids
 from tests.unit.common.blocks import TYPES, block_rows
 from tests.unit.common.blocks import make_block as make_rows
 
 SERIES = series_ids(5)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(module, "RETRY_S", 0.02)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -110,8 +120,6 @@ async def test_a_killed_compactor_is_started_again(tmp_path: Path) -> None:
 
 
 async def test_a_merge_that_kills_the_compactor_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
-    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     ask = CompactorProcess.call
 
     def deadly(self: CompactorProcess, merges: list[list[Source]], max_rows: int) -> Any:
@@ -160,6 +168,69 @@ async def test_the_compactor_ends_with_storage(tmp_path: Path) -> None:
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+# Statements that make storage kill itself at a step of its first merge.
+STEPS = {
+    "sources are read": "compaction.Compaction._call = die",
+    "the child has merged": "Segments.replace = die",
+    "half of the transaction is written": "SqliteTransaction.add_segment = die",
+    "the transaction is on disk": (
+        "publish = Draft.publish; Draft.publish = lambda draft, state: die() if draft._retired else publish(draft, state)"
+    ),
+    "the results are planned with": "retire = State.retire; State.retire = lambda *a: (retire(*a), die())",
+}
+RUN = """
+import os
+from common.web import run
+from services.storage import compaction
+from services.storage.__main__ import main
+from services.storage.draft import Draft
+from services.storage.segments import Segments
+from services.storage.sqlite.transaction import SqliteTransaction
+from services.storage.state import State
+compaction.INTERVAL_S = 0.02
+def die(*args, **options):
+    os.kill(os.getpid(), 9)
+{step}
+run(main)
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_merge_killed_at_any_step_changes_nothing_that_is_read(step: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as (calls, _):
+        await calls.make_bucket()
+        expected = await fill(calls, 7)
+    environment = {**os.environ, "TIDEGATE_DATA": str(tmp_path), "TIDEGATE_STORAGE_PORT": "0"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", RUN.format(step=STEPS[step])], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        url = await asyncio.to_thread(listening, child)
+        async with calls_of(url, StorageSettings(data=tmp_path)) as calls:
+            # The eighth block makes the first merge.
+            await calls.append(make_block(SERIES, [77], [1] * 5))
+            expected.update({(high, 77): 1 for high in SERIES[:, 0].tolist()})
+            assert await asyncio.to_thread(child.wait, 15) == -signal.SIGKILL
+    finally:
+        child.kill()
+        child.wait()
+        assert child.stderr is not None
+        child.stderr.close()
+    async with running(tmp_path, storage_keep_replaced_s=1) as (calls, storage):
+        assert await calls.points() == expected
+        await until(lambda: levels(storage) == [1] and not storage.state.retired and not storage.state.commits)
+        assert await calls.points() == expected
+
+
+def listening(child: subprocess.Popen[str]) -> str:
+    """Where a storage listens; waits until it does."""
+    assert child.stderr is not None
+    for line in child.stderr:
+        if '"listening"' in line:
+            return str(json.loads(line)["url"])
+    raise AssertionError("storage did not start")
 
 
 def test_merged_segments_hold_the_last_value_of_each_field() -> None:
