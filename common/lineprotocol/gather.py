@@ -1,6 +1,6 @@
 """Kernels behind the columns of a commit: entries of parsed rows → checked, sorted, merged, one array a field. · pure
 
-They run plain and compiled (``compiled.py``). ``services/ingest/blocks.py`` calls them and says what each is for; the
+They run plain and compiled (``compiled.py``). ``services/ingest`` calls them and says what each is for; the
 words are those of ``parse.Parsed``. A *piece* is what becomes one block: rows of one group, dense enough to be columns.
 """
 

@@ -18,17 +18,9 @@ from common.lineprotocol.parse import Body, LineError, Parsed, parse
 from common.model import Bucket, FieldType
 from common.segment import encode_block, encode_dictionary
 from services.ingest import messages
-from services.ingest.blocks import (
-    Built,
-    FieldCheck,
-    Groups,
-    Trouble,
-    TypeCheck,
-    build_blocks,
-    check_fields,
-    check_types,
-    group_rows,
-)
+from services.ingest.blocks import Built, build_blocks
+from services.ingest.columns import FieldCheck, Trouble, TypeCheck, check_fields, check_types
+from services.ingest.groups import Groups, group_rows
 from services.ingest.known_series import KnownSeries
 
 Mask = NDArray[np.bool_]

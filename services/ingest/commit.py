@@ -20,7 +20,6 @@ from common.lineprotocol import compiled
 from common.log import get_logger
 from common.model import FieldType
 from common.rpc import RpcClient
-from services.ingest.blocks import Groups
 from services.ingest.checks import (
     AdmittedWrite,
     CheckedWrites,
@@ -36,6 +35,7 @@ from services.ingest.checks import (
     parse_writes,
     to_result,
 )
+from services.ingest.groups import Groups
 from services.ingest.known_series import KnownSeries
 from services.ingest.metrics import Metrics
 from services.ingest.schema import NewField, SchemaCache, Shards

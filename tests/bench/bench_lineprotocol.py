@@ -14,7 +14,9 @@ from pathlib import Path
 from common.lineprotocol import compiled
 from common.lineprotocol.parse import Body, parse
 from common.model import Bucket
-from services.ingest.blocks import build_blocks, check_fields, check_types, group_rows
+from services.ingest.blocks import build_blocks
+from services.ingest.columns import check_fields, check_types
+from services.ingest.groups import group_rows
 
 KEY = bytes(16)
 BUCKET = Bucket("1" * 16, "2" * 16, "bench", 0, 7 * 86400 * 10**9)

@@ -15,7 +15,9 @@ from common.lineprotocol.kernels import PLAIN, current, use
 from common.lineprotocol.parse import Body, Parsed, parse
 from common.model import Bucket, FieldType, shard_start
 from common.segment import Block, Column, StringArray
-from services.ingest.blocks import Built, Groups, build_blocks, check_fields, check_types, group_rows
+from services.ingest.blocks import Built, build_blocks
+from services.ingest.columns import check_fields, check_types
+from services.ingest.groups import Groups, group_rows
 from tests.unit.common.lineprotocol.lines import random_body
 
 KEY = bytes(range(16))
