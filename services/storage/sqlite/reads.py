@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
 
 from common.errors import Invalid
+from common.segment import decode_dictionary_arrays
 from services.storage.catalog import (
     BlockRow,
     CommitRow,
@@ -20,6 +20,7 @@ from services.storage.catalog import (
     from_key,
     to_key,
 )
+from services.storage.sqlite.checksums import row_checksum
 
 IDS_PER_STATEMENT = 500
 MAX_LIST = 10_000
@@ -136,31 +137,51 @@ def load(connection: sqlite3.Connection) -> Loaded:
 
 def _load(execute: Callable[..., sqlite3.Cursor]) -> Loaded:
     measurements = execute("SELECT id, bucket, name FROM measurements WHERE dropped = 0")
-    commits = execute("SELECT number, size, checksum, directory FROM commits ORDER BY number")
     buckets = execute("SELECT id, version, body FROM records WHERE kind = ?", (b"bucket",))
-    segments = execute("SELECT id, measurement, level, place, size, checksum, meta FROM segments ORDER BY id")
     return Loaded(
         number=execute("SELECT number FROM sequence").fetchone()[0],
         hash_key=execute("SELECT value FROM facts WHERE name = 'hash_key'").fetchone()[0],
         buckets=[StoredRecord("bucket", from_key(id), version, body) for id, version, body in buckets],
         measurements=[MeasurementRow(id, from_key(bucket), from_key(name)) for id, bucket, name in measurements],
         fields=[(id, start, from_key(field), type) for id, start, field, type in execute("SELECT * FROM fields")],
-        series_ids=execute(
-            "SELECT measurement, first, count, ids FROM dictionary ORDER BY measurement, first"
-        ).fetchall(),
-        commits=[CommitRow(row[0], row[1], _decode_directory(row[3], row[2])) for row in commits],
-        segments=[
-            SegmentRow(id, m, level, place, size, meta if zlib.crc32(meta) == checksum else None)
-            for id, m, level, place, size, checksum, meta in segments
-        ],
+        series_ids=_load_series_ids(execute),
+        commits=_load_commits(execute),
+        segments=_load_segments(execute),
         replaced=dict(execute("SELECT segment, at_ms FROM replaced")),
         quarantined=dict(execute("SELECT segment, reason FROM quarantine")),
         dropped=[id for (id,) in execute("SELECT id FROM measurements WHERE dropped = 1")],
     )
 
 
-def _decode_directory(directory: bytes, checksum: int) -> list[BlockRow] | None:
-    """The blocks of a commit; None when the directory isn't what was written."""
-    if zlib.crc32(directory) != checksum:
-        return None
+def _load_series_ids(execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, int, int, bytes]]:
+    found: list[tuple[int, int, int, bytes]] = []
+    rows = execute("SELECT measurement, first, count, checksum, ids, rowid FROM dictionary ORDER BY measurement, first")
+    for measurement, first, count, checksum, ids, rowid in rows.fetchall():
+        if row_checksum(ids, measurement, first, count) != checksum:
+            # The piece has them too, and a checksum of its own.
+            (piece,) = execute("SELECT piece FROM dictionary WHERE rowid = ?", (rowid,)).fetchone()
+            ids = decode_dictionary_arrays(piece)[0].astype("<u8").tobytes()
+        found.append((measurement, first, count, ids))
+    return found
+
+
+def _load_commits(execute: Callable[..., sqlite3.Cursor]) -> list[CommitRow]:
+    rows = execute("SELECT number, size, checksum, directory FROM commits ORDER BY number")
+    return [
+        CommitRow(number, size, _decode_directory(directory) if is_whole else None)
+        for number, size, checksum, directory in rows
+        for is_whole in (row_checksum(directory, number) == checksum,)
+    ]
+
+
+def _decode_directory(directory: bytes) -> list[BlockRow]:
     return [BlockRow(*entry) for entry in msgpack.unpackb(directory)]
+
+
+def _load_segments(execute: Callable[..., sqlite3.Cursor]) -> list[SegmentRow]:
+    rows = execute("SELECT id, measurement, level, place, size, checksum, meta FROM segments ORDER BY id")
+    return [
+        SegmentRow(id, measurement, level, order, size, meta if is_whole else None)
+        for id, measurement, level, order, size, checksum, meta in rows
+        for is_whole in (row_checksum(meta, id, measurement, level, order) == checksum,)
+    ]

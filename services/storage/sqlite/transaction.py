@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from common.errors import Unavailable
 from services.storage.catalog import BlockRow, SegmentRow, StoredRecord, from_key, to_key
 from services.storage.segment_store import segment_id
 from services.storage.sqlite import reads
+from services.storage.sqlite.checksums import row_checksum
 
 
 class SqliteTransaction:
@@ -98,7 +98,8 @@ class SqliteTransaction:
         self._execute("DELETE FROM fields WHERE measurement = ? AND shard_start = ?", (measurement, shard_start_ns))
 
     def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None:
-        self._execute("INSERT INTO dictionary VALUES (?, ?, ?, ?, ?)", (measurement, first, count, ids, piece))
+        row = (measurement, first, count, row_checksum(ids, measurement, first, count), ids, piece)
+        self._execute("INSERT INTO dictionary VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         return reads.read_dictionary(self._connection, measurement, first, last)
@@ -107,7 +108,7 @@ class SqliteTransaction:
 
     def add_commit(self, number: int, blocks: Sequence[BlockRow], data: bytes) -> None:
         directory: bytes = msgpack.packb(blocks)
-        row = (number, len(data), zlib.crc32(directory), directory, data)
+        row = (number, len(data), row_checksum(directory, number), directory, data)
         self._execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", row)
 
     def add_segment(self, row: SegmentRow, chunks: Sequence[bytes]) -> None:
@@ -115,7 +116,7 @@ class SqliteTransaction:
         assert meta is not None
         self._execute(
             "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (id, measurement, level, order, size, zlib.crc32(meta), meta),
+            (id, measurement, level, order, size, row_checksum(meta, id, measurement, level, order), meta),
         )
         rows = [(id, index, chunk) for index, chunk in enumerate(chunks)]
         self._connection.executemany("INSERT INTO chunks VALUES (?, ?, ?)", rows)

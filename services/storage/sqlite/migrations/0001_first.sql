@@ -35,12 +35,15 @@ CREATE TABLE fields (
 -- The series dictionary in pieces as they came: series first .. first + count - 1 of a measurement.
 -- ids stand before the piece (which has them too), so that a start reads them without the keys' pages.
 CREATE TABLE dictionary (
-    measurement INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, ids BLOB NOT NULL, piece BLOB NOT NULL
+    measurement INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    ids BLOB NOT NULL, piece BLOB NOT NULL
 );
 CREATE UNIQUE INDEX dictionary_places ON dictionary (measurement, first);
 
 -- What each write was answered, for 15 minutes. An id begins with its time, so old rows are neighbours.
 CREATE TABLE results (id BLOB PRIMARY KEY, result BLOB) WITHOUT ROWID;
+
+-- A checksum is a CRC-32 over the numbers of its row that matter, and the blob behind it (sqlite/checksums.py).
 
 -- Level 0: one row a commit. The directory stands before the data, so that a start reads it alone.
 CREATE TABLE commits (
