@@ -28,6 +28,12 @@ class Metrics:
             buckets=FSYNC_BUCKETS_S,
             registry=registry,
         )
+        self.checkpoint_seconds = Histogram(
+            "tidegate_storage_checkpoint_seconds",
+            "Time in which the log was written back, commits waiting",
+            buckets=FSYNC_BUCKETS_S,
+            registry=registry,
+        )
         self.group_jobs = Histogram(
             "tidegate_storage_group_jobs", "Changes in one transaction", buckets=GROUP_BUCKETS, registry=registry
         )

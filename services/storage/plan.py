@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from common import wire
@@ -11,31 +12,66 @@ from services.storage.catalog import to_key
 from services.storage.state import FieldTypes, Measurement, State
 
 
-def answer_plan(state: State, head: Any) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class MeasurementPlan:
+    """What a query over a measurement has to read, as of one moment."""
+
+    version: int
+    segments: list[Segment]
+    generation: int
+    series_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The measurements asked for that exist; None = unchanged since the version held."""
+
+    number: int
+    measurements: dict[str, MeasurementPlan | None]
+
+    @property
+    def size(self) -> int:
+        """How many segments there are in it."""
+        return sum(len(plan.segments) for plan in self.measurements.values() if plan is not None)
+
+
+def find_plan(state: State, head: Any) -> Plan:
     """``storage.plan``: the segments of some measurements of a bucket that touch a time range."""
     match head:
         case {"bucket_id": str(bucket_id), "measurements": dict(held), "start_ns": int(start), "stop_ns": int(stop)}:
             pass
         case _:
             raise Invalid("cannot plan: the head has no known form")
-    answers: dict[str, Any] = {}
-    for name, version in held.items():
-        measurement = state.find(bucket_id, name)
-        if measurement is not None:
-            unchanged = measurement.version == version
-            answers[name] = None if unchanged else _plan_of(measurement, start, stop)
-    return {"number": state.number, "measurements": answers}
+    found = {name: state.find(bucket_id, name) for name in held}
+    return Plan(
+        state.number,
+        {
+            name: None if measurement.version == held[name] else _plan_of(measurement, start, stop)
+            for name, measurement in found.items()
+            if measurement is not None
+        },
+    )
 
 
-def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int) -> dict[str, Any]:
+def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int) -> MeasurementPlan:
+    segments = segments_within(measurement, start_ns, stop_ns)
+    return MeasurementPlan(measurement.version, segments, measurement.id, measurement.series.count)
+
+
+def plan_on_wire(plan: Plan) -> dict[str, Any]:
+    """The head of the answer; about 20 µs a segment."""
     return {
-        "version": measurement.version,
-        "segments": [
-            [segment.id, segment.order, wire.decode_head(segment.meta)]
-            for segment in segments_within(measurement, start_ns, stop_ns)
-        ],
+        "number": plan.number,
+        "measurements": {name: found and _on_wire(found) for name, found in plan.measurements.items()},
+    }
+
+
+def _on_wire(plan: MeasurementPlan) -> dict[str, Any]:
+    return {
+        "version": plan.version,
+        "segments": [[segment.id, segment.order, wire.decode_head(segment.meta)] for segment in plan.segments],
         "tombstones": [],
-        "series": [measurement.id, measurement.series.count],
+        "series": [plan.generation, plan.series_count],
     }
 
 

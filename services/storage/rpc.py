@@ -11,7 +11,7 @@ from common.errors import Invalid, Unavailable
 from common.rpc import Call, Handler, Reply
 from services.storage.append import Append, decode_append, decode_result
 from services.storage.instances import Instance
-from services.storage.plan import answer_measurements, answer_plan, answer_schema
+from services.storage.plan import answer_measurements, answer_schema, find_plan, plan_on_wire
 from services.storage.records import ChangeRecords, decode_change
 from services.storage.results import ID_BYTES, check_ids
 from services.storage.segment_store import ChunkRead
@@ -20,6 +20,8 @@ from services.storage.storage import VERSION, Storage
 
 # Appends of up to this many bytes are decoded on the loop: a hop to a thread takes longer.
 SMALL_BYTES = 64 << 10
+# Plans of up to this many segments are put together on the loop.
+SMALL_PLAN = 50
 MAX_APPEND_BYTES = 256 << 20
 MAX_READS = 1000
 MAX_IDS = 4096
@@ -127,7 +129,10 @@ class Methods:
 
     async def plan(self, call: Call) -> Reply:
         await call.finish()
-        return Reply(answer_plan(self._storage.state, call.head))
+        plan = find_plan(self._storage.state, call.head)
+        if plan.size <= SMALL_PLAN:
+            return Reply(plan_on_wire(plan))
+        return Reply(await asyncio.to_thread(plan_on_wire, plan))
 
     async def series(self, call: Call) -> Reply:
         await call.finish()

@@ -56,6 +56,7 @@ class Storage:
             log_limit_bytes=settings.storage_wal_bytes,
             reserve_bytes=settings.storage_reserve_bytes,
             on_commit=self.metrics.commit_seconds.observe,
+            on_checkpoint=self.metrics.checkpoint_seconds.observe,
         )
         # What is open, each with how it is closed; in mirror order.
         self._opened = contextlib.AsyncExitStack()

@@ -128,6 +128,8 @@ class Sweeper:
                 await self.sweep()
             except InfluxError as error:
                 log.warning("cannot delete what is not needed any more", reason=str(error))
+            except Exception as error:
+                log.error("sweeping failed", exc_info=error)  # and is tried again
             await asyncio.sleep(INTERVAL_S)
 
     async def sweep(self) -> None:

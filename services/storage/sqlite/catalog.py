@@ -44,7 +44,7 @@ class SqliteCatalog:
     Args:
         log_limit_bytes: size of the write-ahead log at which it is written back; at most 1/16 of the file system.
         reserve_bytes: free space that appends leave for deleting; at most 1/16 of the file system.
-        on_commit: told the seconds that each COMMIT took.
+        on_commit, on_checkpoint: told the seconds that each one took.
         on_fatal: ends the process; given by tests.
     """
 
@@ -58,6 +58,7 @@ class SqliteCatalog:
         log_limit_bytes: int = 32 << 20,
         reserve_bytes: int = 0,
         on_commit: Callable[[float], None] = lambda seconds: None,
+        on_checkpoint: Callable[[float], None] = lambda seconds: None,
         on_fatal: Callable[[str], NoReturn] = end_process,
     ) -> None:
         self.path = folder / FILE_NAME
@@ -67,6 +68,7 @@ class SqliteCatalog:
         self._log_limit_bytes = log_limit_bytes
         self._reserve_bytes = reserve_bytes
         self._on_commit = on_commit
+        self._on_checkpoint = on_checkpoint
         self._on_fatal = on_fatal
         self._readers = ReaderPool(self.path, readers)
         self._store = SqliteSegmentStore(self._readers)
@@ -164,8 +166,10 @@ class SqliteCatalog:
         await self.writer.run(self._checkpoint)
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        began = time.perf_counter()
         try:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._on_checkpoint(time.perf_counter() - began)
         except sqlite3.Error as error:
             if failure_of(error) is Failure.FATAL:
                 self._on_fatal(f"checkpoint: {error}")

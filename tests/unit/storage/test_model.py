@@ -18,7 +18,7 @@ from common.segment import decode_block, encode_block, encode_dictionary
 from services.storage import storage as wiring
 from services.storage.append import Append, decode_append
 from services.storage.config import StorageSettings
-from services.storage.plan import answer_plan
+from services.storage.plan import find_plan
 from services.storage.records import ChangeRecords, decode_change
 from services.storage.segments import NewSegment
 from services.storage.storage import Storage
@@ -104,9 +104,10 @@ class Subject:
     async def stored(self) -> Points:
         points: Points = {}
         for bucket in BUCKETS:
-            plan = answer_plan(self.storage.state, {"bucket_id": bucket, "measurements": {"cpu": -1}, **ALL})
-            for segment, _, _ in plan["measurements"].get("cpu", {"segments": []})["segments"]:
-                block = decode_block(*await self.storage.segments.read_segment(segment))
+            plan = find_plan(self.storage.state, {"bucket_id": bucket, "measurements": {"cpu": -1}, **ALL})
+            found = plan.measurements.get("cpu")
+            for segment in found.segments if found else ():
+                block = decode_block(*await self.storage.segments.read_segment(segment.id))
                 series = np.repeat(block.series[:, 0], np.diff(block.offsets)).tolist()
                 values: Any = block.columns[0].values
                 for high, time, value in zip(series, block.times.tolist(), values.tolist(), strict=True):
