@@ -1,0 +1,120 @@
+"""fill(): what stands in windows without a value · pure.
+
+Source: InfluxQL as observed on 2.9, section 8; InfluxDB 1.x ``query.fillIterator``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.errors import Unprocessable
+from common.model import FieldType
+from services.query.engine.cells import Points, RowRefs
+from services.query.engine.spec import Filling, Query
+from services.query.engine.vectors import NUMBERS, Indexes, Vector, float_to_int, zeros
+from services.query.engine.window import Windows
+
+
+def fill_points(
+    points: Points, windows: Windows, fill: Filling, value: int | float, query: Query, start_ns: int, stop_ns: int
+) -> Points:
+    """*points* (at most one a group and window) with every window between the bounds.
+
+    Groups without any point stay without; without a lower bound each group begins at its first point.
+    *start_ns*, *stop_ns* are the range that the points were read from.
+    """
+    if fill is Filling.NONE or not len(points):
+        return points
+    first, last = windows.bounds(start_ns, stop_ns - 1)
+    last = int(points.times.max()) if last is None else last
+    begin = int(points.times.min()) if first is None else first
+    group_starts = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(np.diff(points.groups)) + 1))
+    groups = points.groups[group_starts]
+    steps = windows.count(begin, last)
+    if steps * len(groups) > query.max_cells:
+        raise Unprocessable(
+            f"max-select-buckets limit exceeded: ({steps * len(groups)}/{query.max_cells})"
+        )  # fmt: skip
+    grid = windows.grid(begin, last)
+    firsts = np.zeros(len(groups), np.int64)
+    if first is None:
+        firsts = _places(grid, points.times[group_starts], windows)
+    lengths = len(grid) - firsts
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    total = int(offsets[-1])
+    group_of = np.repeat(np.arange(len(groups)), lengths)
+    place = np.arange(total) - offsets[group_of] + firsts[group_of]
+    counts = np.diff(np.append(group_starts, len(points)))
+    at = _places(grid, points.times, windows) + np.repeat(offsets[:-1] - firsts, counts)
+    filled = _fill_vector(points.values, at, group_of, offsets, place, fill, value, query.descending)
+    rows = None if points.rows is None else _spread_rows(points.rows, at, total)
+    return Points(groups[group_of], grid[place], filled, rows)
+
+
+def _places(grid: Indexes, times: Indexes, windows: Windows) -> Indexes:
+    """Place of each window start in the grid."""
+    if windows.zone is None:
+        return (times - grid[0]) // windows.width_ns
+    return np.searchsorted(grid, times)
+
+
+def _spread_rows(rows: RowRefs, at: Indexes, total: int) -> RowRefs:
+    """Source rows of the filled windows: -1 where there is none."""
+    which, row = np.full(total, -1, np.int64), np.zeros(total, np.int64)
+    which[at], row[at] = rows.which, rows.at
+    return RowRefs(rows.rows, which, row)
+
+
+def _fill_vector(
+    vector: Vector,
+    at: Indexes,
+    group_of: Indexes,
+    offsets: Indexes,
+    place: Indexes,
+    fill: Filling,
+    value: int | float,
+    descending: bool,
+) -> Vector:
+    total = len(group_of)
+    values = zeros(vector.type, total)
+    values[at] = vector.values
+    present = np.zeros(total, bool)
+    present[at] = True
+    valid = present.copy()
+    valid[at] = vector.mask
+    if fill is Filling.NUMBER:
+        if vector.type in NUMBERS:
+            filler = value if vector.type is FieldType.FLOAT else int(float_to_int(np.array([value], np.float64))[0])
+            if isinstance(value, int) and vector.type is not FieldType.FLOAT:
+                filler = value
+            if vector.type is FieldType.UNSIGNED:
+                filler = int(filler) & 0xFFFFFFFFFFFFFFFF
+            values[~present] = filler
+        valid |= ~present
+        return Vector(vector.type, values, None if valid.all() else valid)
+    if fill is Filling.NULL or (fill is Filling.LINEAR and vector.type not in NUMBERS):
+        return Vector(vector.type, values, None if valid.all() else valid)
+    before, after = _neighbours(present, group_of, offsets)
+    if fill is Filling.PREVIOUS:
+        source = after if descending else before
+        found = source >= 0
+        take = np.where(found, source, 0)
+        return Vector(vector.type, values[take], found & valid[take])
+    inside = ~present & (before >= 0) & (after >= 0)
+    left, right = before[inside], after[inside]
+    slope = (values[right].astype(np.float64) - values[left].astype(np.float64)) / (place[right] - place[left])
+    line = slope * (place[inside] - place[left]) + values[left].astype(np.float64)
+    values[inside] = line if vector.type is FieldType.FLOAT else line.astype(values.dtype)
+    valid |= inside
+    return Vector(vector.type, values, None if valid.all() else valid)
+
+
+def _neighbours(present: np.ndarray, group_of: Indexes, offsets: Indexes) -> tuple[Indexes, Indexes]:  # type: ignore[type-arg]
+    """For each window the nearest one with a point at or before it, and at or after it, within its group; -1 = none."""
+    total = len(present)
+    index = np.arange(total)
+    before = np.maximum.accumulate(np.where(present, index, -1))
+    before = np.where(before >= offsets[group_of], before, -1)
+    after = np.minimum.accumulate(np.where(present, index, total)[::-1])[::-1]
+    after = np.where(after < offsets[group_of + 1], after, -1)
+    return before, after

@@ -1,0 +1,121 @@
+"""What the engine is asked to do: a SELECT whose names, types and times are settled · pure.
+
+Made by the plan of a language for one measurement (or one subquery's rows); the engine knows no language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from common.model import MIN_TIME_NS, FieldType
+from services.query.engine.expressions import Expression
+from services.query.engine.window import Windows
+
+
+class RefKind(Enum):
+    """What a name stands for in the source at hand."""
+
+    FIELD = "field"
+    TAG = "tag"
+    UNKNOWN = "unknown"  # a column of nulls
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A column of the source. ``type`` is that of the whole query, which differing shards are cast to."""
+
+    name: str
+    kind: RefKind
+    type: FieldType
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function over a column or over another call.
+
+    Attributes:
+        name: a key of the tables of aggregates, selectors or transformations.
+        argument: what it works on.
+        options: further arguments, as numbers and strings; durations in ns.
+        tags: of top() and bottom(): columns of which each combination counts once.
+    """
+
+    name: str
+    argument: Ref | Call
+    options: tuple[int | float | str, ...] = ()
+    tags: tuple[Ref, ...] = ()
+
+
+class Filling(Enum):
+    """What stands in windows without a value."""
+
+    NULL = "null"
+    NONE = "none"
+    PREVIOUS = "previous"
+    LINEAR = "linear"
+    NUMBER = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One column of the answer: an expression over the leaves. A plain tag column is marked, for outer queries."""
+
+    name: str
+    expression: Expression
+    tag: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition on rows: an expression over *leaves*; a tag that is missing counts as ""."""
+
+    expression: Expression
+    leaves: tuple[Ref, ...]
+
+    @property
+    def only_tags(self) -> bool:
+        """Whether whole series hold or don't."""
+        return all(leaf.kind is not RefKind.FIELD for leaf in self.leaves)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One SELECT over one source.
+
+    Attributes:
+        leaves: what ``outputs`` are made of: columns, or calls, or one selector call and the columns that go with it.
+        start_ns, stop_ns: the range; ``bounded`` tells whether it has a lower end at all.
+        visible_from_ns: older rows are past the bucket's retention.
+        filters: all of them have to hold.
+        keys: tags grouped by, sorted.
+        windows: None without GROUP BY time().
+        limit, offset: rows of each group; 0 = none.
+        slimit, soffset: groups; 0 = none.
+        seed: of what is chosen at random.
+        max_cells: how many values a filled answer may have at most (by memory).
+    """
+
+    leaves: tuple[Ref | Call, ...]
+    outputs: tuple[Output, ...]
+    start_ns: int
+    stop_ns: int
+    bounded: bool
+    visible_from_ns: int = MIN_TIME_NS
+    filters: tuple[Filter, ...] = ()
+    keys: tuple[str, ...] = ()
+    windows: Windows | None = None
+    fill: Filling = Filling.NULL
+    fill_value: int | float = 0
+    descending: bool = False
+    limit: int = 0
+    offset: int = 0
+    slimit: int = 0
+    soffset: int = 0
+    time_name: str = "time"
+    seed: int = 0
+    max_cells: int = 1 << 26
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(leaf for leaf in self.leaves if isinstance(leaf, Call))

@@ -1,0 +1,465 @@
+"""The query service's view of what is stored: plans, series and decoded columns, kept and renewed by difference.
+
+One ``storage.plan`` tells whether anything changed; only chunks that are not held are fetched; they are decoded in a
+thread and kept, bounded in bytes. Segments never change, so nothing that is kept can be wrong.
+Source: docs/rpc.md, "storage"; design, decisions 4, 8 and 16.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from common.budget import Budget
+from common.errors import Gone, Unavailable
+from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket, FieldType
+from common.rpc import RpcClient
+from common.segment import Block, decode_dictionary
+from services.query import units
+from services.query.engine.frame import Piece, SeriesTable
+from services.query.series_index import SeriesIndex
+from services.query.units import Segment, Unit
+
+# How often a query plans again because segments were replaced under it.
+MAX_PLANS = 8
+# Measurements whose plan and series are held; the least recently used go first.
+MAX_MEASUREMENTS = 10_000
+MAX_BUCKETS = 1_000
+# Chunks asked for in one call, so that no answer is without bound.
+MAX_FETCHED_BYTES = 64 << 20
+# Decoded columns may take this part of the process's budget; the rest is for queries under way.
+CACHE_SHARE = 0.6
+
+
+# (bucket, measurement) and the ids of the segments that a unit is made of.
+UnitKey = tuple[tuple[str, str], tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasurementInfo:
+    """What storage says of a measurement: ``fields`` are (start of the shard, name, type)."""
+
+    name: str
+    series_count: int
+    fields: tuple[tuple[int, str, FieldType], ...]
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is held of one measurement.
+
+    Attributes:
+        shards: segments by shard (start, stop), each list ascending in order.
+        units: keys of a shard's resolved units in the cache, with the ids of the segments that they were made of.
+        plan_bytes: what is counted in the budget for plan and series.
+    """
+
+    key: tuple[str, str]
+    version: int = -1
+    shards: dict[tuple[int, int], list[Segment]] = field(default_factory=dict)
+    generation: int = -1
+    wanted_series: int = 0
+    index: SeriesIndex = field(default_factory=SeriesIndex)
+    units: dict[tuple[int, int], tuple[tuple[int, ...], list[UnitKey]]] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    plan_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measurement at one moment: what a query is planned over and read from.
+
+    Attributes:
+        table: its series.
+        shards: segments by shard (start, stop).
+    """
+
+    bucket: Bucket
+    name: str
+    table: SeriesTable
+    shards: dict[tuple[int, int], list[Segment]]
+
+    def fields(self, start_ns: int, stop_ns: int) -> dict[str, FieldType]:
+        """Fields in the shards that touch the range; of several types the first of ``FieldType``."""
+        found: dict[str, FieldType] = {}
+        for (shard_start, shard_stop), segments in self.shards.items():
+            if shard_start < stop_ns and shard_stop > start_ns:
+                for segment in segments:
+                    for name, (_, type) in segment.chunks.items():
+                        known = found.get(name)
+                        if known is None or type < known:
+                            found[name] = type
+        return found
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Measurements of one bucket that wait for the next plan call; ``done`` is set after it."""
+
+    names: set[str] = field(default_factory=set)
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Reader:
+    """Reads what storage has; one a process.
+
+    Args:
+        budget: of the process; what is kept is counted in it and given up when others need it.
+    """
+
+    def __init__(self, client: RpcClient, storage_url: str, budget: Budget) -> None:
+        self._client = client
+        self._url = storage_url
+        self._budget = budget
+        self._measurements: OrderedDict[str, tuple[int, list[MeasurementInfo]]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, str], _Held] = OrderedDict()
+        self._cache = UnitCache(budget, int(budget.limit_bytes * CACHE_SHARE))
+        self._waiting: dict[str, _Batch] = {}
+        self._planning: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def budget(self) -> Budget:
+        return self._budget
+
+    # ------------------------------------------------------------ what there is
+
+    async def measurements(self, bucket: Bucket) -> list[MeasurementInfo]:
+        """All measurements of a bucket, names in byte order."""
+        held = self._measurements.get(bucket.id)
+        head = {"bucket_id": bucket.id, "version": -1 if held is None else held[0]}
+        answer = (await self._client.call(self._url, "storage.measurements", head)).head
+        listed = answer.get("measurements")
+        if listed is None and held is not None and answer["version"] == held[0]:
+            self._measurements.move_to_end(bucket.id)
+            return held[1]
+        infos = [
+            MeasurementInfo(name, count, tuple((start, key, FieldType(type)) for start, key, type in fields))
+            for name, count, fields in listed or ()
+        ]
+        self._measurements[bucket.id] = (answer["version"], infos)
+        if len(self._measurements) > MAX_BUCKETS:
+            self._measurements.popitem(last=False)
+        return infos
+
+    async def series(self, bucket: Bucket, name: str) -> SeriesTable:
+        """The series of a measurement, empty when there is none of that name."""
+        measured = await self.measured(bucket, name)
+        return SeriesIndex().table if measured is None else measured.table
+
+    async def measured(self, bucket: Bucket, name: str) -> Measured | None:
+        """The state of a measurement, not older than this call; None when there is none."""
+        await self._refresh(bucket.id, name)
+        held = self._held.get((bucket.id, name))
+        if held is None:
+            return None
+        if held.index.count < held.wanted_series or held.generation < 0:
+            async with held.lock:
+                await self._read_series(bucket.id, name, held)
+        return Measured(bucket, name, held.index.table, held.shards)
+
+    # ------------------------------------------------------------ rows
+
+    async def pieces(
+        self, measured: Measured, names: Sequence[str], start_ns: int, stop_ns: int
+    ) -> tuple[Measured, list[Piece]]:
+        """Rows of a measurement with the fields *names*, from the shards that touch ``[start_ns, stop_ns)``.
+
+        Returns:
+            The measurement as of which the rows were read (a newer one, when segments have been replaced meanwhile),
+            and pieces of which no two hold the same series and time.
+        """
+        for _ in range(MAX_PLANS):
+            held = self._held.get((measured.bucket.id, measured.name))
+            if held is None:
+                return measured, []
+            try:
+                found = await self._find_units(held, measured.shards, names, start_ns, stop_ns)
+            except Gone:
+                held.version = -1
+                newer = await self.measured(measured.bucket, measured.name)
+                if newer is None:
+                    return measured, []
+                measured = newer
+                continue
+            measured = Measured(measured.bucket, measured.name, held.index.table, measured.shards)
+            return measured, [piece for unit, shard in found if (piece := _piece(unit, names, shard)) is not None]
+        raise Unavailable("cannot read: segments are replaced faster than they can be read")
+
+    async def _find_units(
+        self, held: _Held, shards: dict[tuple[int, int], list[Segment]], names: Sequence[str], start_ns: int,
+        stop_ns: int,
+    ) -> list[tuple[Unit, int]]:  # fmt: skip
+        found: list[tuple[Unit, int]] = []
+        for shard in sorted(shards):
+            if shard[0] >= stop_ns or shard[1] <= start_ns:
+                continue
+            wanted = [seg for seg in shards[shard] if _needed(seg, start_ns, stop_ns)]
+            if not wanted:
+                continue
+            ids = tuple(segment.id for segment in wanted)
+            resolved = self._resolved(held, shard, ids, names)
+            if resolved is None:
+                async with held.lock:
+                    resolved = self._resolved(held, shard, ids, names) or await self._resolve(held, wanted, names)
+                held.units[shard] = (ids, [(held.key, unit.key) for unit in resolved])
+            found += [(unit, shard[0]) for unit in resolved]
+        return found
+
+    def _resolved(
+        self, held: _Held, shard: tuple[int, int], ids: tuple[int, ...], names: Sequence[str]
+    ) -> list[Unit] | None:
+        """The units of a shard when all of them, with the columns *names*, are in the cache."""
+        known = held.units.get(shard)
+        if known is None or known[0] != ids:
+            return None
+        found: list[Unit] = []
+        for key in known[1]:
+            unit = self._cache.find(key)
+            if unit is None or unit.missing(names):
+                return None
+            found.append(unit)
+        return found
+
+    async def _resolve(self, held: _Held, wanted: Sequence[Segment], names: Sequence[str]) -> list[Unit]:
+        """The units of a shard with the columns *names*, overlapping ones merged."""
+        resolved = [await self._unit(held, group, names) for group in units.plan_units(wanted)]
+        if await asyncio.to_thread(units.overlapping, resolved):
+            return [await self._unit(held, tuple(wanted), names)]
+        return resolved
+
+    async def _unit(self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str]) -> Unit:
+        """The unit of these segments with the columns *names*, from the cache as far as it is there."""
+        key = (held.key, tuple(segment.id for segment in segments))
+        unit = self._cache.find(key)
+        missing = [name for name in names if any(name in seg.chunks for seg in segments)]
+        if unit is not None:
+            missing = unit.missing(names)
+            if not missing:
+                return unit
+        size = units.estimate_bytes(segments, missing)
+        self._cache.make_room(size)
+        with self._budget.held(size):
+            merged = await self._read_block(held, segments, missing)
+            if unit is None:
+                codes = held.index.find_codes(merged.series)
+                unit = Unit.of(segments, merged, codes)
+            await asyncio.to_thread(unit.add, merged)
+        self._cache.keep(key, unit)
+        return unit
+
+    async def _read_block(self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str]) -> Block:
+        """Structure and columns *names* of the segments, merged; on top of what is held of the first of them."""
+        base = None if len(segments) < 2 else self._longest_held(held, segments, names)
+        blocks: list[Block] = []
+        rest = segments
+        if base is not None:
+            meta = segments[0].meta
+            start_ns, stop_ns = segments[0].shard
+            columns = tuple(base.columns[name] for name in names if name in base.columns)
+            blocks.append(Block(meta["bucket"], meta["measurement"], start_ns, stop_ns, base.series, base.offsets,
+                                base.times, columns))  # fmt: skip
+            rest = segments[len(base.segments) :]
+        for group in _by_size(rest, names):
+            blocks += await self._fetch(group, names)
+        return await asyncio.to_thread(units.merge, blocks)
+
+    def _longest_held(self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str]) -> Unit | None:
+        """A held unit of the first of these segments: live writes add segments at the end only."""
+        ids = tuple(segment.id for segment in segments)
+        for _, keys in held.units.values():
+            for key in keys:
+                count = len(key[1])
+                if 1 < count < len(ids) and ids[:count] == key[1]:
+                    unit = self._cache.find(key)
+                    if unit is not None and not unit.missing(names):
+                        return unit
+        return None
+
+    async def _fetch(self, segments: Sequence[Segment], names: Sequence[str]) -> list[Block]:
+        """Structure and columns of each segment."""
+        asked = [
+            (segment, [*units.STRUCTURE, *(segment.chunks[name][0] for name in names if name in segment.chunks)])
+            for segment in segments
+        ]
+        head = {"chunks": [[segment.id, indexes] for segment, indexes in asked]}
+        parts = (await self._client.call(self._url, "storage.fetch", head)).parts
+        return await asyncio.to_thread(_decode, asked, parts, names)
+
+    # ------------------------------------------------------------ plans and series
+
+    async def _refresh(self, bucket_id: str, name: str) -> None:
+        """Bring what is held of a measurement up to date by a call that begins after this one.
+
+        Those who come while a call is under way wait for the next one and share it.
+        """
+        batch = self._waiting.get(bucket_id)
+        if batch is None:
+            batch = self._waiting[bucket_id] = _Batch()
+        batch.names.add(name)
+        if bucket_id not in self._planning:
+            self._planning[bucket_id] = asyncio.create_task(self._plan_waiting(bucket_id))
+        await asyncio.shield(batch.done)
+
+    async def _plan_waiting(self, bucket_id: str) -> None:
+        try:
+            while (batch := self._waiting.pop(bucket_id, None)) is not None:
+                try:
+                    await self._plan(bucket_id, batch.names)
+                except Exception as error:
+                    batch.done.set_exception(error)
+                    # Whoever waited may be gone; then nobody takes the error.
+                    batch.done.exception()
+                else:
+                    batch.done.set_result(None)
+        finally:
+            del self._planning[bucket_id]
+
+    async def _plan(self, bucket_id: str, names: Iterable[str]) -> None:
+        versions = {name: held.version if (held := self._held.get((bucket_id, name))) else -1 for name in names}
+        head = {
+            "bucket_id": bucket_id, "measurements": versions, "start_ns": MIN_TIME_NS, "stop_ns": MAX_TIME_NS + 1,
+        }  # fmt: skip
+        answers = (await self._client.call(self._url, "storage.plan", head)).head["measurements"]
+        for name in versions:
+            key = (bucket_id, name)
+            if name not in answers:
+                self._forget(key)
+            elif answers[name] is not None:
+                self._apply_plan(key, answers[name])
+            if key in self._held:
+                self._held.move_to_end(key)
+        while len(self._held) > MAX_MEASUREMENTS:
+            self._forget(next(iter(self._held)))
+
+    def _apply_plan(self, key: tuple[str, str], plan: dict[str, Any]) -> None:
+        held = self._held.get(key)
+        generation, count = plan["series"]
+        if held is None or held.generation not in (-1, generation):
+            # Another generation is another measurement of the same name: none of the codes holds.
+            self._forget(key)
+            held = self._held[key] = _Held(key)
+        known = {segment.id: segment for segments in held.shards.values() for segment in segments}
+        shards: dict[tuple[int, int], list[Segment]] = {}
+        for id, order, meta in plan["segments"]:
+            segment = known.get(id) or units.read_segment(id, order, meta)
+            shards.setdefault(segment.shard, []).append(segment)
+        for segments in shards.values():
+            segments.sort(key=lambda segment: (segment.order, segment.id))
+        held.version, held.shards, held.wanted_series = plan["version"], shards, count
+        held.units = {shard: units for shard, units in held.units.items() if shard in shards}
+
+    async def _read_series(self, bucket_id: str, name: str, held: _Held) -> None:
+        if held.index.count >= held.wanted_series and held.generation >= 0:
+            return
+        head = {
+            "bucket_id": bucket_id, "measurement": name, "generation": held.generation, "after": held.index.count,
+        }  # fmt: skip
+        async with self._client.stream(self._url, "storage.series", head) as answer:
+            generation = answer.head["generation"]
+            if held.generation not in (-1, generation):
+                held.version = -1
+                raise Unavailable(f"cannot read the series of {name!r}: it was dropped meanwhile")
+            async for part in answer.parts():
+                await asyncio.to_thread(_extend, held.index, part)
+        held.generation = generation
+        grown = held.index.nbytes - held.plan_bytes
+        self._cache.make_room(grown)
+        self._budget.take(grown)
+        held.plan_bytes += grown
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._budget.give(held.plan_bytes)
+            self._cache.drop(key)
+
+
+def _needed(segment: Segment, start_ns: int, stop_ns: int) -> bool:
+    """Large segments outside the range are left alone; small ones belong to the unit of their shard in any case."""
+    return segment.rows < units.SMALL_ROWS or (segment.min_ns < stop_ns and segment.max_ns >= start_ns)
+
+
+def _by_size(segments: Sequence[Segment], names: Sequence[str]) -> list[list[Segment]]:
+    """Segments in groups whose chunks together stay under ``MAX_FETCHED_BYTES``, one at least a group."""
+    groups: list[list[Segment]] = []
+    room = 0
+    for segment in segments:
+        chunks = segment.meta["chunks"]
+        wanted = [*units.STRUCTURE, *(segment.chunks[name][0] for name in names if name in segment.chunks)]
+        size = sum(chunks[index][0] for index in wanted)
+        if not groups or size > room:
+            groups.append([])
+            room = MAX_FETCHED_BYTES
+        groups[-1].append(segment)
+        room -= size
+    return groups
+
+
+def _decode(asked: Sequence[tuple[Segment, list[int]]], parts: Sequence[bytes], names: Sequence[str]) -> list[Block]:
+    remaining = iter(parts)
+    return [
+        units.decode_segment(segment, names, {index: next(remaining) for index in indexes})
+        for segment, indexes in asked
+    ]
+
+
+def _extend(index: SeriesIndex, part: bytes) -> None:
+    ids, keys = decode_dictionary(part)
+    index.extend(ids, keys)
+
+
+def _piece(unit: Unit, names: Sequence[str], shard_start_ns: int) -> Piece | None:
+    columns = {name: unit.vectors[name] for name in names if name in unit.vectors}
+    if names and not columns:
+        return None
+    return Piece(unit.codes, unit.offsets, unit.times, columns, shard_start_ns, unit.bounds)
+
+
+class UnitCache:
+    """Decoded units, the least recently used of which go first when bytes run short."""
+
+    def __init__(self, budget: Budget, limit_bytes: int) -> None:
+        self._budget = budget
+        self._limit_bytes = limit_bytes
+        self._entries: OrderedDict[UnitKey, tuple[Unit, int]] = OrderedDict()
+        self.used_bytes = 0
+
+    def find(self, key: UnitKey) -> Unit | None:
+        """The unit kept under *key*, which counts as used just now."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def keep(self, key: UnitKey, unit: Unit) -> None:
+        """Keep *unit*, or count it anew when it has grown; not at all when it is larger than the cache."""
+        self._remove(key)
+        size = unit.structure_bytes + sum(map(units.column_bytes, unit.columns.values()))
+        if size > self._limit_bytes:
+            return
+        self.make_room(size)
+        self._budget.take(size)
+        self._entries[key] = (unit, size)
+        self.used_bytes += size
+
+    def make_room(self, size: int) -> None:
+        """Give up entries until *size* more bytes fit, in the cache and in the budget, as far as that helps."""
+        while self._entries and (
+            self.used_bytes + size > self._limit_bytes or self._budget.used_bytes + size > self._budget.limit_bytes
+        ):
+            self._remove(next(iter(self._entries)))
+
+    def drop(self, measurement: tuple[str, str]) -> None:
+        """Forget all units of a measurement."""
+        for key in [key for key in self._entries if key[0] == measurement]:
+            self._remove(key)
+
+    def _remove(self, key: UnitKey) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._budget.give(entry[1])
+            self.used_bytes -= entry[1]
