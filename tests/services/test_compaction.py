@@ -176,7 +176,8 @@ STEPS = {
     "the child has merged": "Segments.replace = die",
     "half of the transaction is written": "SqliteTransaction.add_segment = die",
     "the transaction is on disk": (
-        "publish = Draft.publish; Draft.publish = lambda draft, state: die() if draft._retired else publish(draft, state)"
+        "publish = Draft.publish\n"
+        "Draft.publish = lambda draft, state: die() if draft._retired else publish(draft, state)"
     ),
     "the results are planned with": "retire = State.retire; State.retire = lambda *a: (retire(*a), die())",
 }
