@@ -51,10 +51,10 @@ class StreamedAnswer:
 
     def __init__(self, head: Any, response: aiohttp.ClientResponse) -> None:
         self.head = head
-        self._response = response
+        self._pieces = _Pieces(response.content)
 
     async def parts(self) -> AsyncIterator[bytes]:
-        async for part in _read_answer_parts(self._response.content):
+        async for part in _read_answer_parts(self._pieces):
             yield part
 
 
@@ -189,9 +189,9 @@ async def _read_answer_head(response: aiohttp.ClientResponse, method: str) -> An
     raise Unavailable(f"the call {method} was refused with {response.status}")
 
 
-async def _read_answer_parts(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _read_answer_parts(pieces: _Pieces) -> AsyncIterator[bytes]:
     while True:
-        part = await _read_part(content, MAX_PART_BYTES)
+        part = await _read_part(pieces, MAX_PART_BYTES)
         if isinstance(part, bytes):
             yield part
         elif part.code == 2:
@@ -209,23 +209,57 @@ class _Closing:
     payload: bytes
 
 
-async def _read_part(content: aiohttp.StreamReader, max_bytes: int) -> bytes | _Closing:
+class _Pieces:
+    """A body read in whatever pieces it comes: a part takes three reads, of which StreamReader's own cost 7 us each."""
+
+    __slots__ = ("_at", "_content", "_piece")
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+        self._piece = b""
+        self._at = 0
+
+    async def take(self, size: int) -> bytes:
+        """The next *size* bytes. Raises IncompleteReadError on a cut."""
+        stop = self._at + size
+        if stop <= len(self._piece):
+            taken = self._piece[self._at : stop]
+            self._at = stop
+            return taken
+        pieces = [self._piece[self._at :]]
+        missing = size - len(pieces[0])
+        while missing > 0:
+            piece = await self._content.readany()
+            if not piece:
+                raise asyncio.IncompleteReadError(b"".join(pieces), size)
+            pieces.append(piece)
+            missing -= len(piece)
+        self._piece = pieces[-1]
+        self._at = len(self._piece) + missing
+        pieces[-1] = self._piece[: self._at]
+        return b"".join(pieces)
+
+    async def at_end(self) -> bool:
+        return self._at == len(self._piece) and not await self._content.readany()
+
+
+async def _read_part(pieces: _Pieces, max_bytes: int) -> bytes | _Closing:
     """The next bin object, or the closing ext object. Raises Invalid on anything else, IncompleteReadError on a cut."""
-    first = (await content.readexactly(1))[0]
+    first = (await pieces.take(1))[0]
     if first == 0xC4:
-        size = (await content.readexactly(1))[0]
+        size = (await pieces.take(1))[0]
     elif first == 0xC5:
-        size = int.from_bytes(await content.readexactly(2), "big")
+        size = int.from_bytes(await pieces.take(2), "big")
     elif first == 0xC6:
-        size = int.from_bytes(await content.readexactly(4), "big")
+        size = int.from_bytes(await pieces.take(4), "big")
     elif first == 0xC7:
-        size, code = await content.readexactly(2)
-        return _Closing(code, await content.readexactly(size))
+        size, code = await pieces.take(2)
+        return _Closing(code, await pieces.take(size))
     else:
         raise Invalid("a part of a call is not a bin object")
     if size > max_bytes:
         raise TooLarge(f"a part of {size} bytes is over the limit of {max_bytes}")
-    return await content.readexactly(size)
+    return await pieces.take(size)
 
 
 # ---------------------------------------------------------------- being called
@@ -249,7 +283,7 @@ class Call:
         self.caller = caller
         self.head = head
         self.content_length = content_length
-        self._content = content
+        self._pieces = _Pieces(content)
         self._key = key
         self._nonce = nonce
         self._sealed = False
@@ -260,7 +294,7 @@ class Call:
         digest = wire.PartsDigest()
         try:
             while True:
-                part = await _read_part(self._content, max_part_bytes)
+                part = await _read_part(self._pieces, max_part_bytes)
                 if isinstance(part, _Closing):
                     break
                 digest.update(part)
@@ -270,7 +304,7 @@ class Call:
         expected = digest.seal(self._key, self._nonce)
         if part.code != 1 or not secrets.compare_digest(part.payload, expected):
             raise Unauthorized("the seal of the call is wrong")
-        if not await _at_end(self._content):
+        if not await self._pieces.at_end():
             raise Invalid("bytes after the seal of a call")
         self._sealed = True
 
@@ -290,10 +324,6 @@ class Call:
         if not self._sealed:
             async for _ in self.iter_parts():
                 raise Invalid("a part in a call that takes none")
-
-
-async def _at_end(content: aiohttp.StreamReader) -> bool:
-    return not await content.read(1)
 
 
 @dataclass(slots=True)

@@ -14,9 +14,11 @@ Source: spec of /write and /api/v2/write, "Order of checks"; design, "How a writ
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -104,44 +106,50 @@ class Writer:
             if isinstance(outcome, AdmittedWrite):
                 outcome = next(stored)
             results.append(to_result(outcome) if isinstance(outcome, InfluxError) else outcome)
-        for result in results:
-            self._metrics.writes.labels("ok" if result is None else result["code"]).inc()
+        for code, count in Counter("ok" if result is None else result["code"] for result in results).items():
+            self._metrics.writes.labels(code).inc(count)
         return results
 
     # ------------------------------------------------------------ admission
 
     async def _admit_all(self, raws: Sequence[RawWrite], claim: Claim) -> list[AdmittedWrite | InfluxError]:
-        begun = [self._begin(raw) for raw in raws]
+        kept: dict[Any, Bucket | None] = {}
+        begun = [self._begin(raw, kept) for raw in raws]
         asked = iter(
             await asyncio.gather(*(self._ask(raw) for raw, one in zip(raws, begun, strict=True) if one is None))
         )
         admitted: list[AdmittedWrite | InfluxError] = []
         for raw, one in zip(raws, begun, strict=True):
-            outcome = next(asked) if one is None else one
-            admitted.append(await self._unpack(raw, outcome, claim) if isinstance(outcome, AdmittedWrite) else outcome)
+            outcome: Bucket | AdmittedWrite | InfluxError = next(asked) if one is None else one
+            if isinstance(outcome, Bucket):
+                try:
+                    outcome = _admitted(raw, outcome, await self._read_body(raw, claim))
+                except InfluxError as error:
+                    outcome = error
+            admitted.append(outcome)
+        self._metrics.bytes.inc(sum(len(one.body) for one in admitted if isinstance(one, AdmittedWrite)))
         return admitted
 
-    def _begin(self, raw: RawWrite) -> AdmittedWrite | InfluxError | None:
-        """Admit *raw* by what is kept; None if auth has to be asked."""
+    def _begin(self, raw: RawWrite, kept: dict[Any, Bucket | None]) -> Bucket | InfluxError | None:
+        """What *raw* may write to, by what is kept; None if auth has to be asked.
+
+        Args:
+            kept: what was found for earlier writes of the call: most of them go to one place.
+        """
         try:
-            unit_ns = check_params(raw.dialect, raw.params)
+            check_params(raw.dialect, raw.params)
             if is_gzip(raw.encoding):
                 check_header(raw.body)
         except InfluxError as error:
             return error
-        bucket = self._targets.find(raw.identity, raw.dialect, raw.params)
-        return None if bucket is None else _admitted(raw, unit_ns, bucket)
+        key = (id(raw.identity), raw.dialect, *raw.params.items())
+        if key not in kept:
+            kept[key] = self._targets.find(raw.identity, raw.dialect, raw.params)
+        return kept[key]
 
-    async def _ask(self, raw: RawWrite) -> AdmittedWrite | InfluxError:
+    async def _ask(self, raw: RawWrite) -> Bucket | InfluxError:
         try:
-            bucket = await self._targets.get(raw.identity, raw.dialect, raw.params)
-        except InfluxError as error:
-            return error
-        return _admitted(raw, check_params(raw.dialect, raw.params), bucket)
-
-    async def _unpack(self, raw: RawWrite, write: AdmittedWrite, claim: Claim) -> AdmittedWrite | InfluxError:
-        try:
-            return replace(write, body=await self._read_body(raw, claim))
+            return await self._targets.get(raw.identity, raw.dialect, raw.params)
         except InfluxError as error:
             return error
 
@@ -159,7 +167,6 @@ class Writer:
                     f"Request Entity Too Large: reading the body takes {needed} bytes of memory (TIDEGATE_MEMORY_BYTES)"
                 )
             claim.take(needed)
-        self._metrics.bytes.inc(len(body))
         return body
 
     async def _inflate(self, body: bytes, limit: BodyLimit, claim: Claim) -> bytes:
@@ -219,16 +226,16 @@ class Writer:
         return [(await self._store([write]))[0] for write in writes]
 
 
-def _admitted(raw: RawWrite, unit_ns: int, bucket: Bucket) -> AdmittedWrite:
+def _admitted(raw: RawWrite, bucket: Bucket, body: bytes) -> AdmittedWrite:
     v1 = raw.dialect == "v1"
     return AdmittedWrite(
         id=raw.id,
         now_ns=raw.now_ns,
         bucket=bucket,
-        unit_ns=unit_ns,
+        unit_ns=check_params(raw.dialect, raw.params),
         partial=v1 or raw.params.get("accept_partial", "") in TRUE_WORDS,
         gone_text="no dbrp mapping found" if v1 else f'bucket "{raw.params["bucket"]}" not found',
-        body=raw.body,
+        body=body,
     )
 
 
