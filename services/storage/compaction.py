@@ -33,6 +33,8 @@ log = get_logger("storage.compaction")
 INTERVAL_S = 1.0
 # A block of a commit that has no company after this long is merged with what there is.
 WAIT_S = 300.0
+# With so many blocks of commits about (a backfill of many shards) none waits for company.
+MAX_WAITING = 4096
 # The child is ended when it has had nothing to do for this long.
 IDLE_S = 60.0
 RETRY_S = 5.0
@@ -202,7 +204,8 @@ class Compaction:
     def _plan_of(self, segments: list[Segment]) -> list[Merge]:
         now_s = self._clock_s()
         self._seen_s = {segment.id: self._seen_s.get(segment.id, now_s) for segment in segments if segment.level == 0}
-        waited = {id for id, seen_s in self._seen_s.items() if now_s - seen_s >= WAIT_S}
+        wait_s = WAIT_S if len(self._seen_s) < MAX_WAITING else 0.0
+        waited = {id for id, seen_s in self._seen_s.items() if now_s - seen_s >= wait_s}
         return plan_merges(segments, self._limits, waited)
 
     def _may_try(self, merge: Merge) -> bool:

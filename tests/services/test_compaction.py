@@ -81,6 +81,19 @@ async def test_small_segments_become_one_and_read_the_same(tmp_path: Path) -> No
         assert levels(storage)[-1] == 1
 
 
+async def test_blocks_of_many_shards_do_not_wait_for_company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 30)
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        for shard in range(29):
+            await calls.append(make_block(SERIES, [1], shard=shard))
+        await asyncio.sleep(0.1)
+        assert levels(storage) == [0] * 29
+        await calls.append(make_block(SERIES, [1], shard=30))
+        await until(lambda: levels(storage) == [1] * 30)
+        assert len(await calls.points()) == 150
+
+
 async def test_a_block_over_the_limit_is_cut_into_equal_parts(tmp_path: Path) -> None:
     async with running(tmp_path) as (calls, storage):
         await calls.make_bucket()
