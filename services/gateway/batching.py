@@ -37,6 +37,7 @@ class Write:
         org: whose turn it takes.
         deadline_s: monotonic time after which nothing is tried again.
         attempt: how many calls have carried it before.
+        trouble: how the last of them failed.
     """
 
     id: bytes
@@ -49,6 +50,7 @@ class Write:
     body: bytes
     deadline_s: float
     attempt: int = 0
+    trouble: Unavailable | None = None
     done: asyncio.Future[None] = field(init=False)
 
 
@@ -116,7 +118,6 @@ class Batcher:
         self._carrying: set[asyncio.Task[None]] = set()
         self._woken = False
         self._timer: asyncio.TimerHandle | None = None
-        self._last_trouble = ""
         self.sizes: Callable[[int], None] = lambda _count: None
         replicas.listeners.append(self._wake)
 
@@ -170,13 +171,15 @@ class Batcher:
         self._timer = None
         now_s = self._clock_s()
         for write in self._queue.remove(lambda write: write.deadline_s <= now_s or write.done.done()):
-            _fail(write, Unavailable(self._trouble()))
+            _fail(write, self._late(write))
         self._pump()
 
-    def _trouble(self) -> str:
-        if not self._replicas.of(INGEST):
-            return "no ingest is running"
-        return self._last_trouble or "no ingest took the write in time"
+    def _late(self, write: Write) -> Unavailable:
+        """Why *write* was not taken in its time."""
+        if write.trouble is not None:
+            return Unavailable(str(write.trouble), retry_after_s=write.trouble.retry_after_s)
+        running = bool(self._replicas.of(INGEST))
+        return Unavailable("no ingest took the write in time" if running else "no ingest is running")
 
     async def _carry(self, replica: Replica, writes: Sequence[Write]) -> None:
         self.sizes(len(writes))
@@ -185,7 +188,6 @@ class Batcher:
             if len(results) != len(writes):
                 raise InternalError("ingest gave another number of results than it got writes")
         except Unavailable as error:
-            self._last_trouble = str(error)
             if error.details.get("answered"):
                 self._replicas.busy(replica)
             else:
@@ -201,7 +203,6 @@ class Batcher:
                 _fail(write, InternalError())
         else:
             self._replicas.worked(replica)
-            self._last_trouble = ""
             for write, result in zip(writes, results, strict=True):
                 if result is not None:
                     _fail(write, error_of_result(result))
@@ -218,8 +219,9 @@ class Batcher:
         for write in reversed(writes):
             if write.done.done():
                 continue
+            write.trouble = error
             if write.deadline_s <= now_s:
-                _fail(write, Unavailable(str(error), retry_after_s=error.retry_after_s))
+                _fail(write, self._late(write))
             else:
                 write.attempt += 1
                 self._queue.push(write.org, write, front=True)

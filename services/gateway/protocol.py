@@ -9,6 +9,7 @@ aiohttp's RequestHandler that are not public (``_messages``, ``_request_count``,
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import StreamReader, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from common.log import get_logger
 from services.gateway.exchange import STANDARD
@@ -28,6 +29,8 @@ READ_BUFFER_BYTES = 256 << 10
 # How long the rest of a body that nobody wants is read, so that the client sees the answer before the end.
 LINGER_S = 5.0
 MAX_HEADERS = 128
+# A request of a method that nobody knows, as opposed to what is no HTTP.
+_METHOD = re.compile(rb"[A-Za-z-]{1,24} /")
 BACKLOG = 4096
 
 
@@ -70,7 +73,7 @@ class Guard:
 class GuardedHandler(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ("_body", "_body_bytes", "_guard", "_refused", "_since_s")
+    __slots__ = ("_body", "_body_bytes", "_guard", "_last_bytes", "_refused", "_since_s")
 
     def __init__(self, guard: Guard, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         limits = guard.limits
@@ -92,6 +95,7 @@ class GuardedHandler(web.RequestHandler):
         self._since_s: float | None = None
         self._body: StreamReader | None = None
         self._body_bytes = 0
+        self._last_bytes = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         guard = self._guard
@@ -118,6 +122,7 @@ class GuardedHandler(web.RequestHandler):
         if self._refused:
             return
         count = self._request_count
+        self._last_bytes = data[:32]
         super().data_received(data)
         if self._request_count != count:
             # A head is whole; the body of the last one may be on its way.
@@ -167,7 +172,9 @@ class GuardedHandler(web.RequestHandler):
             raise ConnectionError("an answer has begun already")
         if status == HTTPStatus.BAD_REQUEST:
             self._guard.meter.bad_requests.inc()
-            if isinstance(exc, LineTooLong):
+            if isinstance(exc, BadHttpMethod) and _METHOD.match(self._last_bytes):
+                status = HTTPStatus.METHOD_NOT_ALLOWED
+            elif isinstance(exc, LineTooLong):
                 status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         else:
             log.error("a request failed outside its handler", status=status, exc_info=exc)

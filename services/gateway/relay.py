@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 
+import aiohttp
 from aiohttp import hdrs, web
 from isal import isal_zlib
 
@@ -109,15 +110,20 @@ async def relay(
     except asyncio.CancelledError:
         break_off(request)
         raise
-    except (InfluxError, TimeoutError, ConnectionError) as error:
+    except Exception as error:
+        # Whatever it is, the answer has begun: no other one can take its place.
         break_off(request)
-        if not isinstance(error, ConnectionError):
-            log.warning("an answer was cut", request_id=exchange.request_id, reason=str(error) or "the client is slow")
+        if isinstance(error, InfluxError | aiohttp.ClientError | EOFError):
+            log.warning("an answer was cut", request_id=exchange.request_id, reason=str(error))
+        elif isinstance(error, TimeoutError):
+            log.warning("a client did not take its answer", request_id=exchange.request_id)
+        elif not isinstance(error, ConnectionError):
+            log.error("an answer was cut", request_id=exchange.request_id, exc_info=error)
         raise Broken from error
     return response
 
 
-class Broken(ConnectionError):
+class Broken(Exception):
     """The connection was broken on purpose; there is nobody left to answer."""
 
 

@@ -61,7 +61,7 @@ async def write(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
             first, whole = await bodies.read_up_to(request, min(SMALL_BODY_BYTES, max_bytes))
             if whole and len(first) > max_bytes:
                 raise bodies.too_large(max_bytes, setting)
-            if whole:
+            if whole and len(first) <= SMALL_BODY_BYTES:
                 item.body = first
                 await gateway.batcher.submit(item)
                 return exchange.answer(204)

@@ -98,6 +98,13 @@ class PlayedAuth:
 
         return Reply({"number": self.number, "instances": self.instances}, parts())
 
+    async def stop(self) -> None:
+        stopping = asyncio.create_task(self.service.stop())
+        await asyncio.sleep(0.01)
+        for queue in self.feeds:
+            queue.put_nowait(None)
+        await stopping
+
     def tell(self, *events: dict[str, Any]) -> None:
         for queue in self.feeds:
             queue.put_nowait(list(events))
@@ -215,9 +222,8 @@ class Parts:
     async def stop(self) -> None:
         await self.session.close()
         await self.server.stop()
-        for queue in self.auth.feeds:
-            queue.put_nowait(None)
-        for service in (self.auth.service, self.query.service, self.storage, *(one.service for one in self.ingests)):
+        await self.auth.stop()
+        for service in (self.query.service, self.storage, *(one.service for one in self.ingests)):
             await service.stop()
 
     def request(self, method: str, path: str, **more: Any) -> Any:
@@ -249,5 +255,3 @@ async def running(folder: Path, ingests: int = 1, **settings: Any) -> AsyncItera
 def error_body(body: bytes) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(body)
     return parsed
-
-
