@@ -10,7 +10,7 @@ import importlib
 import sys
 import time
 
-MODULES = ("common.lineprotocol.compile",)
+MODULES = ("common.lineprotocol.compile", "services.query.compile")
 
 
 def main() -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,7 +15,9 @@ from common import web as shared
 from common.budget import Budget
 from common.config import load_keys
 from common.feed import FeedFollower
+from common.log import get_logger
 from common.rpc import RpcClient
+from services.query import compile
 from services.query.config import QuerySettings
 from services.query.mappings import Mappings
 from services.query.metrics import Metrics
@@ -21,6 +25,8 @@ from services.query.rpc import Methods
 from services.query.segments import Reader
 from services.query.slots import Slots
 from services.query.statements import EXECUTORS
+
+log = get_logger("query")
 
 
 class Query:
@@ -77,6 +83,22 @@ class Query:
             await following
 
 
+async def _load_kernels(_app: web.Application) -> AsyncIterator[None]:
+    """Put the compiled kernels in use while queries are answered already; nobody waits for it at the end."""
+    threading.Thread(target=_prepare, name="load kernels", daemon=True).start()
+    yield
+
+
+def _prepare() -> None:
+    started = time.monotonic()
+    try:
+        compile.prepare()
+    except Exception as error:
+        log.error("the engine's kernels stay uncompiled: some queries are slow", exc_info=error)
+    else:
+        log.info("engine's kernels ready", seconds=round(time.monotonic() - started, 2))
+
+
 def build(settings: QuerySettings, url: Callable[[], str | None]) -> web.Application:
     """The app.
 
@@ -94,5 +116,6 @@ def build(settings: QuerySettings, url: Callable[[], str | None]) -> web.Applica
         yield
         await client.close()
 
-    app.cleanup_ctx.extend([keep_client, query.follow, shared.registration(client, settings.storage_url, "query", url)])
+    registration = shared.registration(client, settings.storage_url, "query", url)
+    app.cleanup_ctx.extend([keep_client, query.follow, registration, _load_kernels])
     return app

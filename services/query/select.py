@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -25,8 +24,9 @@ from services.query.engine.spec import Call, Query, Ref, RefKind
 from services.query.engine.vectors import Vector
 from services.query.influxql import tree
 from services.query.pattern import compile_pattern
-from services.query.plan import Expanded, Schema, bind, expand, output_types
+from services.query.plan import bind, output_types
 from services.query.plan_check import Checked, check
+from services.query.plan_names import Expanded, Schema, expand
 from services.query.result import Kind, ResultColumn, ResultSeries
 from services.query.segments import Measured
 
@@ -183,8 +183,6 @@ class _Run:
             rows = task.choose()
         else:
             rows = await asyncio.to_thread(task.choose)
-        if rows == 0:
-            return await _empty(task)
         with self._budget.held(rows * (ROW_BYTES + VALUE_BYTES * len(task.query.leaves))):
             if rows <= ROWS_ON_LOOP:
                 answer = task.run()
@@ -192,10 +190,6 @@ class _Run:
                 answer = await asyncio.to_thread(task.run)
         check_finite(answer.columns)
         return answer
-
-
-async def _empty(task: Task) -> Answer:
-    return task.run()
 
 
 def _byte_order(name: str) -> bytes:
@@ -300,9 +294,5 @@ def _result_column(name: str, vector: Vector) -> ResultColumn:
 
 def _cut(column: ResultColumn, start: int, stop: int) -> ResultColumn:
     valid = None if column.valid is None else column.valid[start:stop]
-    return ResultColumn(column.name, column.kind, column.values[start:stop], valid)
-
-
-def zone_of(name: str | None) -> ZoneInfo | None:
-    """The zone of a statement."""
-    return None if name is None else ZoneInfo(name)
+    values: Any = column.values
+    return ResultColumn(column.name, column.kind, values[start:stop], valid)

@@ -154,8 +154,8 @@ def estimate_bytes(segments: Iterable[Segment], names: Sequence[str]) -> int:
 def plan_units(segments: Sequence[Segment]) -> list[tuple[Segment, ...]]:
     """How the segments of one shard become units: large ones alone, all small ones together."""
     small = tuple(segment for segment in segments if segment.rows < SMALL_ROWS)
-    units = [(segment,) for segment in segments if segment.rows >= SMALL_ROWS]
-    return [*units, small] if small else units
+    large: list[tuple[Segment, ...]] = [(segment,) for segment in segments if segment.rows >= SMALL_ROWS]
+    return [*large, small] if small else large
 
 
 def decode_segment(segment: Segment, names: Iterable[str], chunks: Mapping[int, bytes]) -> Block:

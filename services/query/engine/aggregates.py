@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from common.model import FieldType
 from services.query.engine.cells import Points, Sample
+from services.query.engine.kernels import deviations
+from services.query.engine.transforms import Stream
 from services.query.engine.vectors import Indexes, Mask, Vector, ranks_of, zeros
 from services.query.engine.window import Windows
 
@@ -62,31 +64,37 @@ def stddev(sample: Sample) -> Points:
     rows = sample.rows
     offsets = cell_offsets(rows.cell, len(sample.cells))
     sizes = np.diff(offsets)
-    values = rows.values.astype(np.float64)
-    means = np.add.reduceat(values, offsets[:-1]) / sizes if len(sizes) else values
-    squares = np.add.reduceat((values - means[rows.cell]) ** 2, offsets[:-1]) if len(sizes) else values
     enough = sizes > 1
-    result = np.sqrt(squares / np.where(enough, sizes - 1, 1))
-    return _points(sample, FLOAT, np.where(enough, result, 0.0), None if enough.all() else enough)
+    result = deviations(rows.values.astype(np.float64), offsets)
+    return _points(sample, FLOAT, result, None if enough.all() else enough)
 
 
 def mode(sample: Sample) -> Points:
-    """Most frequent value; a draw goes to the earlier one, without any repetition to the smallest."""
+    """Most frequent value; without any repetition the smallest. Of booleans true wins a draw."""
     rows = sample.rows
     ranks = ranks_of(Vector(sample.type, rows.values))
     order = np.lexsort((rows.times, ranks, rows.cell))
-    cell, rank = rows.cell[order], ranks[order]
-    starts = _changes(cell, rank)
-    counts = np.diff(np.append(starts, len(order)))
-    first_time = rows.times[order][starts]
+    cell = rows.cell[order]
+    starts = _changes(cell, ranks[order])
+    ends = np.append(starts[1:], len(order))
+    counts, of_cell = ends - starts, cell[starts]
+    most = np.zeros(len(sample.cells), np.int64)
+    np.maximum.at(most, of_cell, counts)
+    finalists = np.flatnonzero(counts == most[of_cell])
+    heads = _changes(of_cell[finalists])
+    winners = finalists[heads]
     if sample.type is BOOLEAN:
-        tie: Indexes = 1 - rank[starts].astype(np.int64)
+        winners = finalists[np.append(heads[1:], len(finalists)) - 1]
     else:
-        # Values that occur once are drawn by size (they are sorted so), others by the time of their first point.
-        tie = np.where(counts > 1, first_time, 0)
-    best = np.lexsort((np.arange(len(starts)), tie, -counts, cell[starts]))
-    winners = starts[best[_changes(cell[starts][best])]]
-    return _points(sample, sample.type, rows.values[order[winners]])
+        first, last = rows.times[order[starts]], rows.times[order[ends - 1]]
+        for i in np.flatnonzero((np.diff(np.append(heads, len(finalists))) > 1) & (most > 1)).tolist():
+            stop = heads[i + 1] if i + 1 < len(heads) else len(finalists)
+            # In order of value each takes the place of the one before unless it began after that one's last point
+            # (InfluxDB 1.x, FloatModeReduceSlice).
+            for rival in finalists[heads[i] + 1 : stop].tolist():
+                if first[rival] <= last[winners[i]]:
+                    winners[i] = rival
+    return _points(sample, sample.type, rows.values[order[starts[winners]]])
 
 
 def distinct(sample: Sample) -> Points:
@@ -110,23 +118,22 @@ def count_distinct(sample: Sample) -> Points:
     return _points(sample, INTEGER, np.bincount(cell, minlength=len(sample.cells)))
 
 
-def integral(sample: Sample, unit_ns: int, windows: Windows | None) -> Points:
-    """Area under the straight lines from point to point, in units of *unit_ns*; of equal times the last counts.
+def integral(stream: Stream, unit_ns: int, windows: Windows | None) -> Points:
+    """Area under the straight lines from point to point, in units of *unit_ns*.
 
-    *sample* has to be cut without windows: here they split the area at their edges.
+    *stream* runs forward in time; windows split the area at their edges.
     """
-    rows = sample.rows
-    order = np.lexsort((rows.rank, rows.times, rows.cell))
-    group = sample.cells.groups[rows.cell[order]]
-    times, values = rows.times[order], rows.values[order].astype(np.float64)
-    last = np.append((group[1:] != group[:-1]) | (times[1:] != times[:-1]), True) if len(group) else np.zeros(0, bool)
-    group, times, values = group[last], times[last], values[last]
-    joined = group[1:] == group[:-1]
-    left, right = np.flatnonzero(joined), np.flatnonzero(joined) + 1
+    group, times, values = stream.groups, stream.times, stream.values.values.astype(np.float64)
+    if not len(group):
+        return Points(group, times, Vector(FLOAT, values))
+    # A line goes from the last point of one time to the first of the next (recorded so).
+    left = np.flatnonzero((group[1:] == group[:-1]) & (times[1:] != times[:-1]))
+    right = left + 1
     if windows is None:
         area = 0.5 * (values[left] + values[right]) * ((times[right] - times[left]) / unit_ns)
-        sums = np.bincount(np.searchsorted(sample.cells.groups, group[left]), area, len(sample.cells))
-        return _points(sample, FLOAT, sums)
+        groups = group[_changes(group)]
+        sums = np.bincount(np.searchsorted(groups, group[left]), area, len(groups))
+        return Points(groups, np.zeros(len(groups), np.int64), Vector(FLOAT, sums))
     return _windowed_integral(group, times, values, left, right, unit_ns, windows)
 
 
@@ -162,6 +169,12 @@ def _windowed_integral(
     return Points(groups[keep], cell_times[keep], Vector(FLOAT, sums[keep]))
 
 
+def estimate_distinct(sample: Sample) -> Points:
+    """Number of different values where an estimate is asked for: exact is the best estimate."""
+    exact = count_distinct(sample)
+    return Points(exact.groups, exact.times, Vector(UNSIGNED, exact.values.values.astype(np.uint64)))
+
+
 AGGREGATES: dict[str, Callable[[Sample], Points]] = {
     "count": count,
     "sum": total,
@@ -172,6 +185,7 @@ AGGREGATES: dict[str, Callable[[Sample], Points]] = {
     "mode": mode,
     "distinct": distinct,
     "count_distinct": count_distinct,
+    "count_hll": estimate_distinct,
 }
 
 

@@ -123,8 +123,8 @@ class CallRun:
         check_type(call.name, ref)
         windowed = query.windows is not None
         if call.name == "integral":
-            whole = self._sample(ref, start_ns, stop_ns, windowed=False)
-            return aggregates.integral(whole, int(call.options[0]), query.windows)
+            stream = self._field_stream(call.name, ref, descending=False)
+            return aggregates.integral(stream, int(call.options[0]), query.windows)
         taken = self._sample(ref, start_ns, stop_ns, windowed)
         if not taken.parts:
             return _no_points(ref.type)
@@ -140,7 +140,8 @@ class CallRun:
                 return selectors.extreme_values(taken, np.maximum if call.name == "max" else np.minimum)
             return (selectors.largest if call.name == "max" else selectors.smallest)(taken, own_time)
         if call.name in ("first", "last"):
-            return (selectors.first if call.name == "first" else selectors.last)(taken, own_time)
+            companions = any(isinstance(leaf, Ref) for leaf in query.leaves)
+            return selectors.end(taken, own_time, last=call.name == "last", companions=companions)
         if call.name == "percentile":
             return selectors.percentile(taken, float(call.options[0]), own_time)
         if call.name == "sample":
@@ -188,7 +189,7 @@ class CallRun:
         """What a transformation gives, in the order in which it looks; *back_ns*: how far before the range it reads."""
         query, inner = self._query, call.argument
         if isinstance(inner, Ref):
-            stream = self._field_stream(call.name, inner)
+            stream = self._field_stream(call.name, inner, query.descending)
         else:
             if call.name in LOOKS_BACK and query.windows is not None:
                 steps = int(call.options[0]) - 1 if call.name == "moving_average" else 1
@@ -211,7 +212,7 @@ class CallRun:
         stream = _without_nulls(Stream(points.groups, points.times, points.values))
         return stream.take(np.arange(len(stream) - 1, -1, -1)) if query.descending else stream
 
-    def _field_stream(self, name: str, ref: Ref) -> Stream:
+    def _field_stream(self, name: str, ref: Ref, descending: bool) -> Stream:
         """The values of a column in the order of raw rows, all series of a group together."""
         query = self._query
         check_type(name, ref)
@@ -225,7 +226,7 @@ class CallRun:
                     rows.append(kept)
         if not rows:
             return Stream(np.zeros(0, np.int64), np.zeros(0, np.int64), Vector(ref.type, zeros(ref.type, 0)))
-        order, groups = row_order(replace(query, limit=0, offset=0), scanned, rows, [])
+        order, groups = row_order(replace(query, limit=0, offset=0, descending=descending), scanned, rows, [])
         vector = order.refs.column(ref.name, ref.type)
         return Stream(groups, order.times, Vector(ref.type, vector.values))
 

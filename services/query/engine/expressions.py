@@ -252,9 +252,9 @@ def _divide(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
 def _modulo(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     """The sign is that of the left side; an integer modulo 0 is 0, a float one NaN."""
     if x.dtype == np.float64:
-        return np.fmod(x, y)
+        return np.asarray(np.fmod(x, y))
     zero = y == 0
-    return np.where(zero, x.dtype.type(0), np.fmod(x, np.where(zero, x.dtype.type(1), y)))
+    return np.asarray(np.where(zero, x.dtype.type(0), np.fmod(x, np.where(zero, x.dtype.type(1), y))))
 
 
 _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {

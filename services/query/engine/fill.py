@@ -11,7 +11,7 @@ from common.errors import Unprocessable
 from common.model import FieldType
 from services.query.engine.cells import Points, RowRefs
 from services.query.engine.spec import Filling, Query
-from services.query.engine.vectors import NUMBERS, Indexes, Vector, float_to_int, zeros
+from services.query.engine.vectors import NUMBERS, Indexes, Mask, Vector, float_to_int, zeros
 from services.query.engine.window import Windows
 
 
@@ -53,9 +53,10 @@ def fill_points(
 
 def _places(grid: Indexes, times: Indexes, windows: Windows) -> Indexes:
     """Place of each window start in the grid."""
-    if windows.zone is None:
-        return (times - grid[0]) // windows.width_ns
-    return np.searchsorted(grid, times)
+    if windows.zone is not None:
+        return np.searchsorted(grid, times)
+    places: Indexes = (times - grid[0]) // windows.width_ns
+    return places
 
 
 def _spread_rows(rows: RowRefs, at: Indexes, total: int) -> RowRefs:
@@ -109,7 +110,7 @@ def _fill_vector(
     return Vector(vector.type, values, None if valid.all() else valid)
 
 
-def _neighbours(present: np.ndarray, group_of: Indexes, offsets: Indexes) -> tuple[Indexes, Indexes]:  # type: ignore[type-arg]
+def _neighbours(present: Mask, group_of: Indexes, offsets: Indexes) -> tuple[Indexes, Indexes]:
     """For each window the nearest one with a point at or before it, and at or after it, within its group; -1 = none."""
     total = len(present)
     index = np.arange(total)

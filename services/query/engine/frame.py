@@ -168,6 +168,7 @@ class Rows:
 
 def choose_rows(piece: Piece, wanted: Mask | None, start_ns: int, stop_ns: int) -> Rows:
     """The rows of *piece* of the series that *wanted* marks (by code; None = all), in ``[start_ns, stop_ns)``."""
+    stop_ns = max(start_ns, stop_ns)
     runs = slice(None) if wanted is None else np.flatnonzero(wanted[piece.series])
     series = piece.series[runs]
     starts = piece.offsets[:-1][runs]

@@ -75,7 +75,7 @@ def merge_streams(
     firsts = np.empty(len(starts), np.int64)  # the stream's first and last row, beside its head
     lasts = np.empty(len(starts), np.int64)
 
-    def comes_before(a: int, b: int) -> bool:
+    def comes_before(a: int, b: int) -> Any:
         x, y = heads[a], heads[b]
         if times[x] != times[y]:
             return times[x] > times[y] if descending else times[x] < times[y]
@@ -146,6 +146,30 @@ def heap_root(heads: Indexes) -> int:
     bounds = np.array([0, len(heads)], np.int64)
     order = merge_streams(heads, starts, starts + 1, bounds, NO_TIES, False, 1)
     return int(order[0])
+
+
+# ---------------------------------------------------------------- aggregates
+
+
+@kernel(FLOATS, INTS, returns=numba.float64[::1])
+def deviations(values: Floats, offsets: Indexes) -> Floats:
+    """Sample standard deviation of the values of each cell, which are ``offsets[i]:offsets[i + 1]``; 0 of one value.
+
+    The mean is kept running and the squares are added in order, as InfluxDB does: a huge value among small ones shows
+    the difference.
+    """
+    out = np.zeros(len(offsets) - 1, np.float64)
+    for cell in range(len(out)):
+        start, stop = offsets[cell], offsets[cell + 1]
+        mean = 0.0
+        for i in range(start, stop):
+            mean += (values[i] - mean) / (i - start + 1)
+        squares = 0.0
+        for i in range(start, stop):
+            squares += (values[i] - mean) * (values[i] - mean)
+        if stop - start > 1:
+            out[cell] = np.sqrt(squares / (stop - start - 1))
+    return out
 
 
 # ---------------------------------------------------------------- technical analysis
@@ -332,7 +356,7 @@ def forecast(series: Floats, horizon: int, season: int) -> Floats:
     return predict(best, horizon)
 
 
-KERNELS: tuple[Kernel, ...] = (merge_streams, smooth, adapt, forecast)
+KERNELS: tuple[Kernel, ...] = (merge_streams, deviations, smooth, adapt, forecast)
 
 
 def compile_all() -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.model import FieldType
 from services.query.engine.expressions import COMPARE, Binary, Constant, Expression, Leaf, Pattern, holds, match_words
 from services.query.engine.frame import Grouping, Piece, Rows, SeriesTable, choose_rows
 from services.query.engine.spec import Filter, Query, Ref, RefKind
-from services.query.engine.vectors import FieldType, Indexes, Mask, Vector, cast, nulls
+from services.query.engine.vectors import Indexes, Mask, Vector, cast, nulls
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,23 +65,18 @@ def _best(cells: Cells, *criteria: NDArray[Any]) -> Indexes:
     return order[np.searchsorted(cell[order], np.arange(len(cells)))]
 
 
-def first(sample: Sample, own_time: bool) -> Points:
-    """The earliest value; in windows, of values with equal times the larger (booleans: false)."""
-    return _end(sample, own_time, last=False)
+def end(sample: Sample, own_time: bool, *, last: bool, companions: bool = False) -> Points:
+    """The earliest or latest value.
 
-
-def last(sample: Sample, own_time: bool) -> Points:
-    """The latest value; in windows, of values with equal times the larger."""
-    return _end(sample, own_time, last=True)
-
-
-def _end(sample: Sample, own_time: bool, last: bool) -> Points:
+    In windows the larger of values with equal times, of booleans false as the first; without windows the one that
+    heads the rows of a raw query, but for booleans with companion columns, which go as in windows (recorded so).
+    """
     found = _candidates(sample, [part.ends - 1 if last else part.starts for part in sample.parts])
     cells = sample.cells
     if cells.single:
         return _points_at(sample, cells, found, None, own_time)
     by_time = -found.times if last else found.times
-    if sample.windowed:
+    if sample.windowed or (companions and sample.type is BOOLEAN):
         size = ranks_of(Vector(sample.type, found.values))
         smallest_first = sample.type is BOOLEAN and not last
         chosen = _best(cells, by_time, size if smallest_first else _descending(size), found.rank)
@@ -113,8 +108,8 @@ def _settle_ties(cells: Cells, found: _Candidates, chosen: Indexes, last: bool) 
 def _streams_of_shard(found: _Candidates, runs: Indexes) -> Indexes:
     """Of each series (neighbours in *runs*) one run: pieces of one series follow each other in time."""
     rank = found.rank[runs]
-    new = np.append(True, rank[1:] != rank[:-1])
-    return runs[new]
+    firsts: Indexes = runs[np.append(True, rank[1:] != rank[:-1])]
+    return firsts
 
 
 def largest(sample: Sample, own_time: bool) -> Points:

@@ -41,7 +41,8 @@ class Windows:
         starts = times - np.mod(shifted + zone, np.int64(self.width_ns))
         change = zone - zone_offsets(self.zone, starts)
         # A change of the clock as long as the window itself moves nothing.
-        return np.where(np.abs(change) < self.width_ns, starts + change, starts)
+        moved: Indexes = np.where(np.abs(change) < self.width_ns, starts + change, starts)
+        return moved
 
     def start(self, time_ns: int) -> int:
         """Start of the window that holds *time_ns*."""
