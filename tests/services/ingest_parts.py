@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from common import wire
 from common.errors import InfluxError, NotFound
@@ -50,6 +52,7 @@ class FakeStorage:
     types: dict[tuple[str, str, int, str], FieldType] = field(default_factory=dict)
     schema_calls: int = 0
     number: int = 1
+    gate: asyncio.Event | None = None
     events: asyncio.Queue[list[dict[str, Any]]] = field(default_factory=asyncio.Queue)
 
     async def hello(self, _call: Call) -> Reply:
@@ -82,6 +85,8 @@ class FakeStorage:
     async def append(self, call: Call) -> Reply:
         parts = await call.parts()
         self.appends.append(call.head)
+        if self.gate is not None:
+            await self.gate.wait()
         answer = self.answers.popleft() if self.answers else None
         if isinstance(answer, InfluxError):
             raise answer
@@ -165,14 +170,13 @@ class Parts:
     client: RpcClient
     storage: FakeStorage
     auth: FakeAuth
-    minted: int = 0
+    server: Server
 
     def item(self, body: bytes, dialect: str = "v1", **given: Any) -> tuple[dict[str, Any], bytes]:
         """One write as the gateway sends it; *given* replaces fields of the item."""
-        self.minted += 1
         params = {"db": "db"} if dialect == "v1" else {"org": "o", "bucket": "db"}
         item = {
-            "id": (time.time_ns() // 1_000_000).to_bytes(8, "big") + self.minted.to_bytes(8, "big"),
+            "id": (time.time_ns() // 1_000_000).to_bytes(8, "big") + secrets.token_bytes(8),
             "now_ns": time.time_ns(), "attempt": 0, "identity": 0, "dialect": dialect,
             "params": params, "encoding": "", "size": len(body),
         }  # fmt: skip
@@ -207,26 +211,26 @@ class Parts:
         return sorted(time_ns for *_, time_ns in self.storage.points)
 
 
+def make_auth() -> FakeAuth:
+    """Auth with a bucket ``db``, one ``short`` that keeps an hour, and one of another organization."""
+    return FakeAuth({
+        "db": Bucket("01", ORG, "db", 0, WEEK_NS),
+        "short": Bucket("02", ORG, "short", HOUR_NS, HOUR_NS),
+        "foreign": Bucket("03", "00000000000000bb", "foreign", 0, WEEK_NS),
+    })  # fmt: skip
+
+
 @asynccontextmanager
-async def running_parts(folder: Path, **settings: Any) -> AsyncIterator[Parts]:
-    """Fakes and a real ingest, listening on loopback."""
-    storage, auth = FakeStorage(), FakeAuth({"db": Bucket("01", ORG, "db", 0, WEEK_NS)})
-    auth.buckets["short"] = Bucket("02", ORG, "short", HOUR_NS, HOUR_NS)
-    auth.buckets["foreign"] = Bucket("03", "00000000000000bb", "foreign", 0, WEEK_NS)
+async def running_auth(auth: FakeAuth) -> AsyncIterator[str]:
+    """The URL of *auth*."""
+    methods = {"bucket": auth.bucket, "mappings": auth.mappings}
+    async with _listening(internal_app("auth", KEYS, methods, _ready)) as server:
+        yield server.url or ""
 
-    def ready() -> dict[str, str]:
-        return {"status": "ready"}
 
-    storage_methods = {
-        "hello": storage.hello, "register": storage.register, "feed": storage.feed, "append": storage.append,
-        "results": storage.find_results, "schema": storage.schema,
-    }  # fmt: skip
-    auth_methods = {"bucket": auth.bucket, "mappings": auth.mappings}
-    fakes = [
-        Server(internal_app("storage", KEYS, storage_methods, ready), "127.0.0.1", 0),
-        Server(internal_app("auth", KEYS, auth_methods, ready), "127.0.0.1", 0),
-    ]
-    storage_url, auth_url = [await server.start() for server in fakes]
+@asynccontextmanager
+async def running_ingest(folder: Path, storage_url: str, auth_url: str, **settings: Any) -> AsyncIterator[Server]:
+    """A real ingest between those two."""
     given = {
         "data": folder, "internal_key": KEY.decode(), "storage_url": storage_url, "auth_url": auth_url,
         "append_retry_s": 0.3, **settings,
@@ -234,17 +238,49 @@ async def running_parts(folder: Path, **settings: Any) -> AsyncIterator[Parts]:
     url: list[Callable[[], str | None]] = []
     ingest = Server(build(IngestSettings(**given), lambda: url[0]()), "127.0.0.1", 0)
     url.append(lambda: ingest.url)
+    try:
+        await ingest.start()
+        yield ingest
+    finally:
+        await ingest.stop()
+
+
+@asynccontextmanager
+async def running_parts(folder: Path, *, wait: bool = True, **settings: Any) -> AsyncIterator[Parts]:
+    """Fakes and a real ingest, listening on loopback. With *wait*: until it is ready."""
+    storage, auth = FakeStorage(), make_auth()
+    methods = {
+        "hello": storage.hello, "register": storage.register, "feed": storage.feed, "append": storage.append,
+        "results": storage.find_results, "schema": storage.schema,
+    }  # fmt: skip
     client = RpcClient(KEYS, "gateway")
     await client.open()
     try:
-        parts = Parts(await ingest.start(), client, storage, auth)
-        await wait_ready(parts.url)
-        yield parts
+        async with (
+            _listening(internal_app("storage", KEYS, methods, _ready)) as storage_server,
+            running_auth(auth) as auth_url,
+            running_ingest(folder, settings.pop("storage_url", storage_server.url), auth_url, **settings) as ingest,
+        ):
+            parts = Parts(ingest.url or "", client, storage, auth, ingest)
+            if wait:
+                await wait_ready(parts.url)
+            yield parts
     finally:
         await client.close()
-        await ingest.stop()
-        for server in fakes:
-            await server.stop()
+
+
+def _ready() -> dict[str, str]:
+    return {"status": "ready"}
+
+
+@asynccontextmanager
+async def _listening(app: web.Application) -> AsyncIterator[Server]:
+    server = Server(app, "127.0.0.1", 0)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
 
 
 async def wait_ready(url: str, within_s: float = 10.0) -> None:

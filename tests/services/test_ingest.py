@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -398,7 +399,7 @@ async def test_a_gzip_body_cut_anywhere_stores_nothing(parts: Parts) -> None:
 
 
 async def test_bodies_have_a_limit_on_the_wire_and_inflated(tmp_path: Path) -> None:
-    limits = {"write_max_body_bytes": 1000, "write_max_inflated_bytes": 5000}
+    limits: dict[str, Any] = {"write_max_body_bytes": 1000, "write_max_inflated_bytes": 5000}
     async with running_parts(tmp_path, **limits) as parts:
         body = b"m v=1 1\n".ljust(1000, b"\n")
         assert await parts.write(body) is None
@@ -455,3 +456,40 @@ async def test_the_feed_drops_what_has_changed(parts: Parts) -> None:
         assert time.monotonic() < deadline
         assert await parts.write(b"m v=1 3") is None
         await asyncio.sleep(0.01)
+
+
+# ---------------------------------------------------------------- start and stop
+
+
+async def test_storage_absent_at_the_start_is_said_and_makes_503(tmp_path: Path) -> None:
+    async with running_parts(tmp_path, wait=False, storage_url="http://127.0.0.1:1") as parts:
+        async with aiohttp.ClientSession() as session, session.get(f"{parts.url}/ready") as response:
+            assert response.status == 503
+            assert (await response.json())["storage"] == "storage does not answer"
+        result = await parts.write(b"m v=1 1")
+        assert (result["code"], result["retry_after_s"]) == ("unavailable", 1)
+
+
+async def test_a_write_under_way_is_finished_before_the_end(parts: Parts) -> None:
+    parts.storage.gate = asyncio.Event()
+    writing = asyncio.create_task(parts.write(b"m v=1 1"))
+    while not parts.storage.appends:
+        await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(parts.server.stop())
+    await asyncio.sleep(0.05)
+    parts.storage.gate.set()
+    assert await writing is None
+    await stopping
+    with pytest.raises(Unavailable):
+        await parts.write(b"m v=1 2")
+
+
+async def test_metrics_tell_what_was_written(parts: Parts) -> None:
+    await parts.write(b"m v=1i 1\nbad\nm v=1 2")
+    async with aiohttp.ClientSession() as session, session.get(f"{parts.url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    assert 'tidegate_ingest_points_total{result="stored"} 1.0' in lines
+    assert 'tidegate_ingest_points_total{result="dropped"} 1.0' in lines
+    assert 'tidegate_ingest_points_total{result="unparsed"} 1.0' in lines
+    assert 'tidegate_ingest_writes_total{result="invalid"} 1.0' in lines
+    assert "tidegate_ingest_budget_used_bytes 0.0" in lines
