@@ -122,8 +122,9 @@ def merge_streams(
                 size += 1
         for above in range(size // 2):
             sift_down(size // 2 - 1 - above, size)
-        stop = place + limit
-        while size > 0 and place < stop:
+        room = limit
+        while size > 0 and room > 0:
+            room -= 1
             out[place] = heads[0]
             place += 1
             size -= 1
