@@ -13,6 +13,7 @@ import aiohttp
 import numpy as np
 import pytest
 
+from common import wire
 from common.errors import Invalid, Unavailable
 from common.identity import Identity, Permission
 from common.model import Bucket, FieldType
@@ -377,6 +378,16 @@ async def test_a_storage_that_takes_nothing_is_not_asked_for_ever(parts: Parts) 
     parts.storage.answers += [{"unknown": [[0, bytes(8)]]}] * 1000
     assert (await parts.write(b"m v=1 1"))["code"] == "unavailable"
     assert len(parts.storage.appends) < 100
+
+
+async def test_more_measurements_than_one_commit_lists_are_413(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_HEAD_BYTES", 100_000)
+    body = b"\n".join(b"m%d v=1 1" % n for n in range(2000))
+    results = await parts.send([parts.item(body), parts.item(b"m v=1 2")])
+    assert told(results[0]) == (
+        "request too large", "Request Entity Too Large: points of 2000 measurements and shards at once",
+    )  # fmt: skip
+    assert results[1] is None
 
 
 # ---------------------------------------------------------------- bodies
