@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from common.segment import SeriesIds
 
 ID_BYTES = 16
+# An array of this many ids is sorted in 0.1 ms; each array costs every search 10 us.
+SMALL_RUN = 2048
 Key = tuple[str, str]  # bucket id, measurement
 
 
 class SeriesSet:
     """Ids of one measurement, as a few sorted arrays.
 
-    A new array is merged with the last one as long as that is less than twice its size, so there are at most
-    log2(n) of them and an id is moved log2(n) times. The arrays are replaced, never changed: readers need no lock.
+    A new array is merged with the last one as long as that is less than twice its size or merging costs next to
+    nothing, so there are at most log2(n) of them and an id is moved log2(n) times. The arrays are replaced, never
+    changed: readers need no lock.
     """
 
     __slots__ = ("_runs",)
@@ -51,7 +54,7 @@ class SeriesSet:
             return
         runs = list(self._runs)
         fresh = np.asarray(ids, np.uint64)
-        while runs and len(runs[-1]) < 2 * len(fresh):
+        while runs and len(runs[-1]) < max(2 * len(fresh), SMALL_RUN):
             fresh = np.concatenate((runs.pop(), fresh))
         # One array for each half: a search runs over the upper halves alone.
         self._runs = (*runs, np.asfortranarray(fresh[np.argsort(fresh[:, 0], kind="stable")]))
