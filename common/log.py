@@ -24,6 +24,12 @@ def redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
 
 def configure(service: str, instance: str, level: str = "info", format: str = "json") -> None:
     """Set up logs of this process; called once from ``__main__``. Lines go to standard error."""
+    names = {"service": service, "instance": instance, "pid": os.getpid()}
+
+    def name_process(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        # Not a context variable: a thread of a pool has none.
+        return {**names, **event}
+
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         if format == "console"
@@ -32,6 +38,7 @@ def configure(service: str, instance: str, level: str = "info", format: str = "j
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            name_process,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,
@@ -39,9 +46,9 @@ def configure(service: str, instance: str, level: str = "info", format: str = "j
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A line and its end in one write: lines of processes that share a terminal stay whole.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    structlog.contextvars.bind_contextvars(service=service, instance=instance, pid=os.getpid())
     # A malformed request makes aiohttp log a whole traceback: a lever to flood the log with. Its errors are counted
     # by our own middleware instead.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)

@@ -28,7 +28,7 @@ log = get_logger("supervisor")
 # A service is stopped when all before it have ended: none loses a service that it still needs.
 STOP_ORDER = (("gateway",), ("ingest", "query"), ("auth",), ("storage",))
 STOP_WITHIN_S = 14.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 # One that lived this long starts again at once; its next death is a new matter.
 HEALTHY_AFTER_S = 10.0
 # One that ends by itself with status 1 this soon at its first start has been given something that it can't work with.

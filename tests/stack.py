@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -136,9 +137,12 @@ class Stack:
         """Process ids of the replicas of *service*, oldest first."""
         if self.process is None:
             return []
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        wanted = f"services.{service}"
-        return [child.pid for child in children if wanted in child.cmdline()]
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # also one that has just ended
+                if f"services.{service}" in child.cmdline():
+                    found.append(child.pid)
+        return found
 
     def kill(self, pid: int) -> None:
         """kill -9 of one service process of this stack."""
