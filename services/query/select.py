@@ -20,7 +20,7 @@ from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, derive, split_by_columns
 from services.query.engine.run import Task, by_group, tags_of
 from services.query.engine.scan import Source
-from services.query.engine.spec import Call, Query, Ref, RefKind
+from services.query.engine.spec import Call, Filling, Query, Ref, RefKind
 from services.query.engine.vectors import Vector
 from services.query.influxql import tree
 from services.query.pattern import compile_pattern
@@ -266,7 +266,10 @@ def _told(name: str, task: Task, answer: Answer, checked: Checked) -> Iterator[R
     tags = tags_of(task, answer.groups[[start for start, _ in bounds]])
     zone = checked.select.zone
     outputs = task.query.outputs
-    columns = [_result_column(output.name, vector) for output, vector in zip(outputs, answer.columns, strict=True)]
+    mixed = task.query.fill is Filling.NUMBER
+    columns = [
+        _result_column(output.name, vector, mixed) for output, vector in zip(outputs, answer.columns, strict=True)
+    ]
     time = ResultColumn(task.query.time_name, Kind.TIME, answer.times)
     whole = (time, *columns)
     for (start, stop), group_tags in zip(bounds, tags, strict=True):
@@ -276,7 +279,8 @@ def _told(name: str, task: Task, answer: Answer, checked: Checked) -> Iterator[R
             yield ResultSeries(name, group_tags, piece, end < stop, zone)
 
 
-def _result_column(name: str, vector: Vector) -> ResultColumn:
+def _result_column(name: str, vector: Vector, mixed: bool) -> ResultColumn:
+    """A column for the renderers; *mixed*: fill(number) may have put numbers among strings."""
     valid = vector.valid
     values: Any = vector.values
     if vector.type is FieldType.FLOAT:
@@ -285,9 +289,7 @@ def _result_column(name: str, vector: Vector) -> ResultColumn:
             values, valid = np.where(lost, 0.0, values), vector.mask & ~lost
     elif vector.type is FieldType.STRING:
         values = values.tolist()
-        if valid is not None and any(not isinstance(value, str) for value in values):
-            return ResultColumn(name, Kind.MIXED, values)
-        if any(not isinstance(value, str) for value in values):
+        if mixed and any(not isinstance(value, str) for value in values):
             return ResultColumn(name, Kind.MIXED, values)
     return ResultColumn(name, KINDS[vector.type], values, valid)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from common.model import FieldType
 from services.query.engine.frame import Rows
+from services.query.engine.kernels import cut_windows
 from services.query.engine.vectors import Indexes, Vector, cast, zeros
 from services.query.engine.window import Windows
 
@@ -41,6 +42,12 @@ def cut_runs(rows: Rows, of_series: Indexes, windows: Windows | None) -> Runs:
     if windows is None or not len(rows):
         starts = rows.offsets[:-1]
         return Runs(rows, starts, rows.series, of_series[rows.series], np.zeros(len(starts), np.int64))
+    if windows.zone is None and cut_windows.compiled:
+        starts, run, inside = cut_windows(
+            np.ascontiguousarray(rows.times), rows.offsets, windows.width_ns, windows.offset_ns
+        )
+        run_series = rows.series[run]
+        return Runs(rows, starts, run_series, of_series[run_series], windows.starts(inside))
     window = windows.starts(rows.times)
     changed = np.empty(len(window), bool)
     changed[0] = True
@@ -143,13 +150,14 @@ def gather_cells(groups: Indexes, times: Indexes) -> Cells:
     return Cells(groups[starts], times[starts], order, starts, len(groups))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RowRefs:
     """Source rows of results: which rows object, and which row of it."""
 
     rows: Sequence[Rows]
     which: Indexes
     at: Indexes
+    _series: Indexes | None = None
 
     def column(self, name: str, type: FieldType) -> Vector:
         """Values of a field in these rows, as *type*."""
@@ -164,11 +172,12 @@ class RowRefs:
 
     def series(self) -> Indexes:
         """Series code of each of these rows."""
-        out = np.zeros(len(self.at), np.int64)
-        for i, rows in enumerate(self.rows):
-            mine = np.flatnonzero(self.which == i)
-            out[mine] = rows.series[np.searchsorted(rows.offsets, self.at[mine], side="right") - 1]
-        return out
+        if self._series is None:
+            self._series = np.zeros(len(self.at), np.int64)
+            for i, rows in enumerate(self.rows):
+                mine = np.flatnonzero(self.which == i)
+                self._series[mine] = rows.series_at(self.at[mine])
+        return self._series
 
     def take(self, at: Indexes) -> RowRefs:
         return RowRefs(self.rows, self.which[at], self.at[at])

@@ -6,6 +6,7 @@ columns are gathered only when they are asked for (a run of neighbouring rows is
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from services.query.engine.vectors import Indexes, Mask, Vector
 
 NO_INDEXES: Indexes = np.zeros(0, np.int64)
+# Groupings that a table keeps: dashboards ask for the same few.
+MAX_GROUPINGS = 64
 
 
 class SeriesTable:
@@ -36,7 +39,8 @@ class SeriesTable:
         self.words = words
         self.ranks = ranks
         self.keys: tuple[str, ...] = tuple(sorted(codes))
-        self._groupings: dict[tuple[str, ...], Grouping] = {}
+        self._groupings: OrderedDict[tuple[str, ...], Grouping] = OrderedDict()
+        self._word_ranks: dict[str, Indexes] = {}
 
     def values(self, key: str) -> NDArray[Any]:
         """The value of tag *key* of each series, "" where it has none."""
@@ -50,7 +54,20 @@ class SeriesTable:
         grouping = self._groupings.get(keys)
         if grouping is None:
             grouping = self._groupings[keys] = _group(self, keys)
+            if len(self._groupings) > MAX_GROUPINGS:
+                self._groupings.popitem(last=False)
         return grouping
+
+    def word_ranks(self, key: str) -> Indexes:
+        """Place of each word of tag *key* in byte order; -1 for "", which is no value."""
+        ranks = self._word_ranks.get(key)
+        if ranks is None:
+            order = np.argsort(self.words[key], kind="stable")
+            ranks = np.empty(len(order), np.int64)
+            ranks[order] = np.arange(len(order))
+            ranks[0] = -1
+            self._word_ranks[key] = ranks
+        return ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +93,9 @@ def _group(table: SeriesTable, keys: tuple[str, ...]) -> Grouping:
     known = [key for key in keys if key in table.codes]
     combined = np.zeros(table.count, np.int64)
     for key in known:
-        order = np.argsort(table.words[key], kind="stable")
-        ranks = np.empty(len(order), np.int64)
-        ranks[order] = np.arange(len(order))
+        ranks = table.word_ranks(key) + 1
         # Dense after each key, so that the product of the cardinalities can't overflow.
-        mixed = combined * len(order) + ranks[table.codes[key]]
+        mixed = combined * (len(ranks) + 1) + ranks[table.codes[key]]
         combined = np.unique(mixed, return_inverse=True)[1].astype(np.int64).reshape(-1)
     if not table.count:
         return Grouping(keys, NO_INDEXES, NO_INDEXES)
@@ -155,6 +170,12 @@ class Rows:
     def row_series(self) -> Indexes:
         """Series code of each row."""
         return np.repeat(self.series, np.diff(self.offsets))
+
+    def series_at(self, at: Indexes) -> Indexes:
+        """Series code of the rows at *at*."""
+        if 8 * len(at) > len(self):
+            return self.row_series()[at]
+        return self.series[np.searchsorted(self.offsets, at, side="right") - 1]
 
     def keep(self, mask: Mask) -> Rows:
         """Only the rows where *mask* is True."""

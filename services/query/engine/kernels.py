@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from common.model import MAX_TIME_NS
 from services.query.engine.vectors import Indexes
 
 Floats = NDArray[np.float64]
@@ -147,6 +148,48 @@ def heap_root(heads: Indexes) -> int:
     bounds = np.array([0, len(heads)], np.int64)
     order = merge_streams(heads, starts, starts + 1, bounds, NO_TIES, False, 1)
     return int(order[0])
+
+
+# ---------------------------------------------------------------- windows
+
+
+@kernel(INTS, INTS, numba.int64, numba.int64, returns=numba.int64[:, ::1])
+def cut_windows(times: Indexes, offsets: Indexes, width: int, shift: int) -> Indexes:
+    """Where the window changes within runs of rows, ``offsets[i]:offsets[i + 1]``, ascending in time.
+
+    Returns:
+        Shape (3, pieces): first row of each piece, the run that it belongs to, and a time in its window.
+    """
+    out = np.empty((3, 0), np.int64)
+    for filling in range(2):
+        count = 0
+        for run in range(len(offsets) - 1):
+            row, stop = offsets[run], offsets[run + 1]
+            while row < stop:
+                if filling == 1:
+                    out[0, count] = row
+                    out[1, count] = run
+                    out[2, count] = times[row]
+                count += 1
+                # The last moment of the window, cut off where time ends.
+                left = width - 1 - (times[row] % width - shift) % width
+                last = times[row] + left if times[row] <= MAX_TIME_NS - left else MAX_TIME_NS
+                low, step = row, 1
+                while low + step < stop and times[low + step] <= last:
+                    low += step
+                    step *= 2
+                high = min(low + step, stop)
+                low += 1
+                while low < high:
+                    middle = (low + high) // 2
+                    if times[middle] <= last:
+                        low = middle + 1
+                    else:
+                        high = middle
+                row = low
+        if filling == 0:
+            out = np.empty((3, count), np.int64)
+    return out
 
 
 # ---------------------------------------------------------------- aggregates
@@ -357,7 +400,7 @@ def forecast(series: Floats, horizon: int, season: int) -> Floats:
     return predict(best, horizon)
 
 
-KERNELS: tuple[Kernel, ...] = (merge_streams, deviations, smooth, adapt, forecast)
+KERNELS: tuple[Kernel, ...] = (merge_streams, cut_windows, deviations, smooth, adapt, forecast)
 
 
 def compile_all() -> None:

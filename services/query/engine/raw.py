@@ -176,7 +176,12 @@ def _tie_columns(scanned: Scan, rows: Sequence[Rows], refs: Sequence[Ref]) -> In
         if (ref.name, ref.kind) in seen:
             continue
         seen.add((ref.name, ref.kind))
-        vectors = [column(each, scanned.table, ref) for each in rows]
+        table = scanned.table
+        if ref.kind is RefKind.TAG and ref.name in table.codes:
+            of_series = table.word_ranks(ref.name)[table.codes[ref.name]]
+            columns.append(np.concatenate([of_series[each.row_series()] for each in rows]))
+            continue
+        vectors = [column(each, table, ref) for each in rows]
         ranks = word_ranks(np.concatenate([vector.values for vector in vectors]))[0]
         columns.append(np.where(np.concatenate([vector.mask for vector in vectors]), ranks, -1))
     return np.array(columns, np.int64) if columns else NO_TIES

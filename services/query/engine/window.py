@@ -32,13 +32,15 @@ class Windows:
 
     def starts(self, times: Indexes) -> Indexes:
         """Start of the window that each time falls in."""
-        shifted = times - np.int64(self.offset_ns)
+        width = np.int64(self.width_ns)
         if self.zone is None:
-            starts = times - np.mod(shifted, np.int64(self.width_ns))
+            # The remainder is taken first, so that the offset can't lead out of 64 bits.
+            starts = times - np.mod(np.mod(times, width) - np.int64(self.offset_ns), width)
             # A window that would begin before the first possible time begins there.
             return np.where(starts > times, np.int64(MIN_TIME_NS), starts)
+        shifted = times - np.int64(self.offset_ns)
         zone = zone_offsets(self.zone, shifted)
-        starts = times - np.mod(shifted + zone, np.int64(self.width_ns))
+        starts = times - np.mod(shifted + zone, width)
         change = zone - zone_offsets(self.zone, starts)
         # A change of the clock as long as the window itself moves nothing.
         moved: Indexes = np.where(np.abs(change) < self.width_ns, starts + change, starts)

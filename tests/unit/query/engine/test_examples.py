@@ -13,12 +13,12 @@ import pytest
 
 from common.errors import Invalid
 from services.query.execute import Limits, execute
-from services.query.statements import EXECUTORS
 from services.query.influxql.bind import parse_params
 from services.query.influxql.parser import parse
 from services.query.influxql.tokens import ParseError
 from services.query.render import make_renderer
 from services.query.render.renderer import Style, epoch_of
+from services.query.statements import EXECUTORS
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import read_points
 
