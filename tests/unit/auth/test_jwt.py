@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from typing import Any
 
 import jwt as pyjwt
@@ -16,7 +15,7 @@ from common.errors import InfluxError, Unauthorized
 from services.auth import jwt
 from tests.unit.auth.world import JWT_SECRET, TOKEN, USER, World
 
-NOW = int(time.time())
+NOW = 1_795_000_000
 GOOD = {"username": USER, "exp": NOW + 600}
 
 
