@@ -20,9 +20,10 @@ from services.query.context import QueryContext
 from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
 from services.query.manage import refusal
+from services.query.pattern import compile_pattern
 from services.query.result import Kind, ResultColumn, ResultSeries
 from services.query.show_tables import Found
-from services.query.show_where import Dialect, ShowCondition, compile_pattern, split_condition
+from services.query.show_where import Dialect, ShowCondition, split_condition
 
 _ALL_TIME = ShowCondition(None)
 # Measurements whose series are read at the same time.

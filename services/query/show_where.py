@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
-import re2
 from numpy.typing import NDArray
 
 from common.errors import Invalid
 from common.model import MAX_TIME_NS, MIN_TIME_NS
-from common.times import parse_time_string
 from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
 from services.query.influxql.format import format_expr
+from services.query.pattern import compile_pattern
+from services.query.plan_time import split_time
 
 Mask = NDArray[np.bool_]
 # A name that stands for the measurement.
 MEASUREMENT_NAME = "_name"
 _TAG_OPERATORS = frozenset(("=", "!=", "=~", "!~"))
-_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 
 
 class Dialect(Enum):
@@ -56,72 +54,11 @@ def split_condition(condition: tree.Expr | None, now_ns: int, dialect: Dialect) 
     Raises:
         Invalid: a comparison that no tag knows, or a time that is none, with InfluxDB's text.
     """
-    if condition is None:
-        return ShowCondition(None)
-    bounds: list[tuple[str, int]] = []
-    tags = _without_time(condition, now_ns, bounds)
+    tags, first_ns, last_ns = split_time(condition, now_ns, None)
     if tags is not None:
         _check(tags, dialect)
-    start, stop = MIN_TIME_NS, MAX_TIME_NS + 1
-    for op, ns in bounds:
-        if op in (">", ">=", "="):
-            start = max(start, ns + (op == ">"))
-        if op in ("<", "<=", "="):
-            stop = min(stop, ns + (op != "<"))
-    return ShowCondition(tags, start, stop)
-
-
-def _without_time(expr: tree.Expr, now_ns: int, bounds: list[tuple[str, int]]) -> tree.Expr | None:
-    if isinstance(expr, tree.ParenExpr):
-        inner = _without_time(expr.expr, now_ns, bounds)
-        return None if inner is None else tree.ParenExpr(inner)
-    if not isinstance(expr, tree.BinaryExpr):
-        return expr
-    if expr.op in ("AND", "OR"):
-        left = _without_time(expr.left, now_ns, bounds)
-        right = _without_time(expr.right, now_ns, bounds)
-        if left is None or right is None:
-            return left if right is None else right
-        return tree.BinaryExpr(expr.op, left, right)
-    for name, value, op in ((expr.left, expr.right, expr.op), (expr.right, expr.left, _MIRRORED.get(expr.op, ""))):
-        if isinstance(name, tree.VarRef) and name.name.lower() == "time":
-            if op not in _MIRRORED or op == "!=":
-                if isinstance(value, tree.RegexLiteral):
-                    raise _incompatible(value)
-                raise Invalid(f"invalid time comparison operator: {expr.op}")
-            bounds.append((op, _moment(value, now_ns)))
-            return None
-    return expr
-
-
-def _incompatible(value: tree.Expr) -> Invalid:
-    return Invalid(f"invalid operation: time and {tree.go_type_name(value)} are not compatible")
-
-
-def _moment(expr: tree.Expr, now_ns: int) -> int:
-    """A constant compared with time, in ns."""
-    ns = _constant(expr, now_ns)
-    return max(MIN_TIME_NS, min(MAX_TIME_NS, ns))
-
-
-def _constant(expr: tree.Expr, now_ns: int) -> int:
-    if isinstance(expr, tree.ParenExpr):
-        return _constant(expr.expr, now_ns)
-    if isinstance(expr, tree.BinaryExpr) and expr.op in ("+", "-"):
-        left, right = _constant(expr.left, now_ns), _constant(expr.right, now_ns)
-        return left + right if expr.op == "+" else left - right
-    if isinstance(expr, tree.Call) and expr.name == "now" and not expr.args:
-        return now_ns
-    if isinstance(expr, tree.IntegerLiteral | tree.UnsignedLiteral):
-        return expr.value
-    if isinstance(expr, tree.NumberLiteral):
-        return int(expr.value)
-    if isinstance(expr, tree.DurationLiteral | tree.TimeLiteral):
-        return expr.ns
-    ns = parse_time_string(expr.value) if isinstance(expr, tree.StringLiteral) else None
-    if ns is None:
-        raise _incompatible(expr)
-    return ns
+    start = MIN_TIME_NS if first_ns is None else first_ns
+    return ShowCondition(tags, start, (MAX_TIME_NS if last_ns is None else last_ns) + 1)
 
 
 def _check(expr: tree.Expr, dialect: Dialect) -> None:
@@ -187,11 +124,3 @@ def _matcher(op: str, value: tree.Expr) -> Callable[[str], bool]:
         return (lambda word: word == text) if op == "=" else (lambda word: word != text)
     # A tag is never a number, a boolean, …: such a comparison matches nothing.
     return lambda word: False
-
-
-def compile_pattern(regex: tree.RegexLiteral) -> Callable[[str], bool]:
-    """Whether the pattern is found anywhere in a text (RE2, on bytes: names need not be UTF-8)."""
-    options = re2.Options()
-    options.log_errors = False
-    compiled: Any = re2.compile(regex.pattern.encode("utf-8", "surrogateescape"), options)
-    return lambda text: compiled.search(text.encode("utf-8", "surrogateescape")) is not None
