@@ -125,6 +125,9 @@ class GuardedHandler(web.RequestHandler):
         self._last_bytes = data[:32]
         super().data_received(data)
         if self._request_count != count:
+            if self._body is not None and not self._body.is_eof():
+                # What followed was no HTTP. aiohttp leaves whoever reads that body waiting for ever.
+                self._body.set_exception(web.RequestPayloadError("the body is broken"))
             # A head is whole; the body of the last one may be on its way.
             body = self._messages[-1][1]
             if body.is_eof():
@@ -187,6 +190,9 @@ class GuardedHandler(web.RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
+        if isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            self._guard.meter.bad_requests.inc()
+            return
         log.error("a connection failed", reason=str(args[0]) if args else "", exc_info=kw.get("exc_info", True))
 
     def _watch(self, body: StreamReader | None) -> None:
