@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -83,14 +84,34 @@ def _chunk_rows(text: str) -> int:
     return min(int(digits), MAX_CHUNK_ROWS)
 
 
-async def parse_query(query: Query) -> Sequence[tree.Statement]:
-    """Raises Invalid as a request that does not parse is answered."""
-    if len(query.text) + len(query.bound) <= CHARS_ON_LOOP:
-        return _parse(query)
-    return await asyncio.to_thread(_parse, query)
+class Parser:
+    """Parses, and keeps the trees of short texts that only read: dashboards ask the same again and again.
+
+    A tree holds no time and nothing of the caller. Texts that may hold a password are never kept.
+    """
+
+    def __init__(self, max_kept: int = 2_000) -> None:
+        self._max_kept = max_kept
+        self._kept: OrderedDict[tuple[str, str], tuple[tree.Statement, ...]] = OrderedDict()
+
+    async def parse(self, query: Query) -> Sequence[tree.Statement]:
+        """Raises Invalid as a request that does not parse is answered."""
+        if len(query.text) + len(query.bound) > CHARS_ON_LOOP:
+            return await asyncio.to_thread(_parse, query)
+        key = (query.text, query.bound)
+        statements = self._kept.get(key)
+        if statements is not None:
+            self._kept.move_to_end(key)
+            return statements
+        statements = _parse(query)
+        if all(isinstance(statement, tree.ReadStatement) for statement in statements):
+            self._kept[key] = statements
+            if len(self._kept) > self._max_kept:
+                self._kept.popitem(last=False)
+        return statements
 
 
-def _parse(query: Query) -> Sequence[tree.Statement]:
+def _parse(query: Query) -> tuple[tree.Statement, ...]:
     bound = parse_params(query.bound)
     try:
         return parse(query.text, bound)
@@ -112,6 +133,7 @@ class Methods:
         max_chars: int,
     ) -> None:
         self._executors = executors
+        self._parser = Parser()
         self._mappings = mappings
         self._reader = reader
         self._slots = slots
@@ -125,7 +147,7 @@ class Methods:
     async def influxql(self, call: Call) -> Reply:
         await call.finish()
         query = decode_query(call.head, self._max_chars)
-        statements = await parse_query(query)
+        statements = await self._parser.parse(query)
         content_type = choose_type(query.accept)
         head = {"status": 200, "headers": [["Content-Type", content_type]]}
         pieces = self._answer(query, statements, content_type)

@@ -21,10 +21,11 @@ from common.web import Server, internal_app, make_registry
 from common.wire import Keys
 from services.query import show
 from services.query.influxql import tree
+from services.query.influxql.parser import parse
 from services.query.mappings import Mappings
 from services.query.metrics import Metrics
 from services.query.result import Kind, ResultColumn, ResultSeries
-from services.query.rpc import Methods
+from services.query.rpc import Methods, Parser, decode_query
 from services.query.slots import Slots
 from tests.unit.query.test_show import FakeReader
 
@@ -165,6 +166,16 @@ async def test_a_request_that_can_not_be_read_is_refused_whole(params: dict[str,
         with pytest.raises(Invalid) as raised:
             await query.ask(**params)
         assert str(raised.value).startswith(message)
+
+
+async def test_a_text_asked_again_is_answered_again_and_passwords_are_not_kept() -> None:
+    parser = Parser(max_kept=2)
+    texts = ("SELECT v FROM m", "SHOW DATABASES", "SELECT w FROM m", "CREATE USER u WITH PASSWORD 'hunter2'")
+    for text in texts * 2:
+        head = {"params": {"q": text}, "accept": "", "identity": identity().to_wire(), "now_ns": 0}
+        assert await parser.parse(decode_query(head, 1_000)) == parse(text)
+    assert "hunter2" not in repr(vars(parser))
+    assert len(parser._kept) == 2
 
 
 async def test_no_statement_is_an_empty_answer() -> None:
