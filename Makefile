@@ -30,7 +30,7 @@ $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed
 install: $(VENV)/.installed ## make the virtual environment and compile the hot loops
 
 run: $(VENV)/.installed ## start all five services; INGEST=3 make run starts three ingests
-	@exec $(BIN)/python -m services
+	@TIDEGATE_LOG_FORMAT=$${TIDEGATE_LOG_FORMAT:-console} exec $(BIN)/python -m services
 
 test: $(VENV)/.installed-test ## run every test, real servers and clients included
 	@sh tests/install-tools.sh
