@@ -46,8 +46,8 @@ class Bucket:
     shard_ns: int
 
 
+def shard_start(time_ns: int, shard_ns: int) -> int:
     """Start of the shard that holds *time_ns*; aligned to 1970-01-01T00:00:00Z, the first one cut at 64 bits."""
-    """Start of the shard that holds *time_ns*; shards are aligned to 1970-01-01T00:00:00Z, the first is cut at 64 bits."""
     return max(time_ns - time_ns % shard_ns, -(2**63))
 
 
