@@ -87,7 +87,7 @@ def build(settings: GatewaySettings) -> web.Application:
     app = web.Application(client_max_size=0)
     app[REGISTRY_KEY] = registry
     app[PARTS] = gateway
-    app[GUARD] = Guard(
+    guard = app[GUARD] = Guard(
         Limits(
             settings.max_connections,
             settings.max_header_bytes,
@@ -99,11 +99,14 @@ def build(settings: GatewaySettings) -> web.Application:
     )
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await answer(gateway, handlers, request)
+        response = await answer(gateway, handlers, request)
+        if guard.draining:
+            response.force_close()
+        return response
 
     # One route for everything: which path is which is the business of routes.py.
     app.router.add_route("*", "/{path:.*}", handle, expect_handler=_leave_expect_alone)
-    app.cleanup_ctx.extend((measure_loop_lag, app[GUARD].watch, _calls, _feed, _batches))
+    app.cleanup_ctx.extend((measure_loop_lag, guard.watch, _calls, _feed, _batches))
     return app
 
 

@@ -182,6 +182,14 @@ class Batcher:
         return Unavailable("no ingest took the write in time" if running else "no ingest is running")
 
     async def _carry(self, replica: Replica, writes: Sequence[Write]) -> None:
+        try:
+            await self._deliver(replica, writes)
+        finally:
+            replica.batches -= 1
+            replica.in_flight -= 1
+            self._replicas.tell()
+
+    async def _deliver(self, replica: Replica, writes: Sequence[Write]) -> None:
         self.sizes(len(writes))
         try:
             results = await self._send(replica, writes)
@@ -194,13 +202,18 @@ class Batcher:
                 self._replicas.failed(replica)
                 log.warning("a call to ingest failed", instance=replica.instance, reason=str(error))
             self._retry(writes, error)
-        except InfluxError as error:
-            for write in writes:
-                _fail(write, error_of(error.code, str(error), error.retry_after_s))
         except Exception as error:
-            log.error("a call to ingest failed", instance=replica.instance, exc_info=error)
+            refusal = error if isinstance(error, InfluxError) else InternalError()
+            if not isinstance(error, InfluxError):
+                log.error("a call to ingest failed", instance=replica.instance, exc_info=error)
+            if len(writes) == 1:
+                _fail(writes[0], error_of(refusal.code, str(refusal), refusal.retry_after_s))
+                return
+            # One of them spoils the call: alone each gets the answer that is its own.
             for write in writes:
-                _fail(write, InternalError())
+                write.attempt += 1
+                if not write.done.done():
+                    await self._deliver(replica, [write])
         else:
             self._replicas.worked(replica)
             for write, result in zip(writes, results, strict=True):
@@ -208,10 +221,6 @@ class Batcher:
                     _fail(write, error_of_result(result))
                 elif not write.done.done():
                     write.done.set_result(None)
-        finally:
-            replica.batches -= 1
-            replica.in_flight -= 1
-            self._replicas.tell()
 
     def _retry(self, writes: Sequence[Write], error: Unavailable) -> None:
         """Back into the queue under the same ids; before the others, in their order."""

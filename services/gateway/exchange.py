@@ -48,7 +48,7 @@ class Exchange:
         path: decoded, without the query.
         pairs, query: the parameters of the URL; in *query* the first one of a name counts.
         verified: the credential was accepted (later v1 answers carry Vary).
-        user_kind: for the access log.
+        org_id: organization of the caller, once known; for the access log.
     """
 
     __slots__ = (
@@ -131,6 +131,13 @@ class Proxies:
                 if not self._is_trusted(hop):
                     break
         return remote
+
+    def is_tls(self, request: web.BaseRequest) -> bool:
+        """Whether the client speaks TLS, to us or to a trusted proxy."""
+        if request.secure:
+            return True
+        trusted = bool(self._networks) and self._is_trusted(request.remote or "")
+        return trusted and request.headers.get("X-Forwarded-Proto", "").strip().lower() == "https"
 
     def _belongs(self, address: str) -> bool:
         if not _is_address(address):

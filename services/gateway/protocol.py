@@ -32,6 +32,9 @@ MAX_HEADERS = 128
 # A request of a method that nobody knows, as opposed to what is no HTTP.
 _METHOD = re.compile(rb"[A-Za-z-]{1,24} /")
 BACKLOG = 4096
+# When stopping: how long clients are told to go elsewhere before idle connections are closed. A request that crosses
+# such a close on its way is lost to its client.
+DRAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Guard:
         self.limits = limits
         self.meter = meter
         self.connections = 0
+        # The service stops: each answer is the last one on its connection.
+        self.draining = False
         self.watched: set[GuardedHandler] = set()
 
     async def watch(self, _app: web.Application) -> AsyncIterator[None]:
@@ -228,6 +233,13 @@ class GuardedSite(web.SockSite):
         self._server = await loop.create_server(
             lambda: GuardedHandler(self._guard, manager, loop), sock=self._sock, backlog=BACKLOG
         )
+
+    async def stop(self) -> None:
+        await super().stop()
+        self._guard.draining = True
+        end_s = asyncio.get_running_loop().time() + DRAIN_S
+        while self._guard.connections and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(0.02)
 
 
 def _raw_answer(status: HTTPStatus, more: str = "") -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from common.errors import InfluxError, NotImplementedHere
+from common.errors import InfluxError, MethodNotAllowed, NotImplementedHere
 from services.gateway.bodies import whole_body
 from services.gateway.credentials import Credential, find_basic, find_session
 from services.gateway.dialects import layout_of
@@ -72,7 +72,9 @@ async def rest(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
     for name, value in answer.head["headers"]:
         if passed_on([(name, value)]):
             if name.lower() == "set-cookie":
-                response.headers.add(name, value)
+                # Auth does not see how the client is connected.
+                secure = "; Secure" if gateway.proxies.is_tls(request) else ""
+                response.headers.add(name, value + secure)
             else:
                 response.headers[name] = value
     return response
@@ -81,6 +83,8 @@ async def rest(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
 async def planned(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
     """A path of the API that this version does not serve yet."""
     await gateway.caller_of(exchange)
+    if exchange.request.method != hdrs.METH_POST:
+        raise MethodNotAllowed("allow: OPTIONS, POST")
     raise NotImplementedHere(f"{exchange.route.path} is not served by this version")
 
 

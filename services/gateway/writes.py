@@ -97,7 +97,7 @@ async def _send_large(gateway: Gateway, item: Write, body: _Body) -> None:
     """Stream one write to an ingest.
 
     A body is never held whole here, so once a piece of it has gone out the write can't be tried elsewhere: then it is
-    503, and the client sends it again (docs/decisions/0007).
+    503, and the client sends it again (docs/decisions/0007-gateway-writes.md).
     """
     while True:
         async with gateway.turns.turn(item.org, item.deadline_s) as replica:

@@ -616,6 +616,26 @@ async def test_each_cookie_of_an_answer_arrives(parts: Parts) -> None:
     assert (status, got.getall("Set-Cookie"), body) == (204, ["a=1", "b=2"], b"")
 
 
+async def test_a_cookie_of_a_client_that_speaks_tls_is_secure(tmp_path: Path) -> None:
+    for trusted, ending in (("127.0.0.1", "; Secure"), ("", "")):
+        async with running(tmp_path, trusted_proxies=trusted) as parts:
+            headers = [["Set-Cookie", "a=1; HttpOnly"]]
+            parts.auth.rest_answer = lambda _head, _body, headers=headers: Reply(  # type: ignore[misc]
+                {"status": 204, "headers": headers}, [b""]
+            )
+            _, got, _ = await parts.ask("POST", "/api/v2/signin", headers={"X-Forwarded-Proto": "https"})
+            assert got["Set-Cookie"] == "a=1; HttpOnly" + ending
+
+
+async def test_what_is_not_served_yet_says_so(parts: Parts) -> None:
+    for path in ("/api/v2/query", "/api/v2/delete"):
+        assert (await parts.ask("POST", path))[0] == 401
+        status, _, body = await parts.ask("POST", path, headers=TOKEN)
+        assert (status, json.loads(body)["code"]) == (501, "not implemented")
+        status, headers, _ = await parts.ask("GET", path, headers=TOKEN)
+        assert (status, headers["Allow"]) == (405, "OPTIONS, POST")
+
+
 async def test_cross_origin(parts: Parts) -> None:
     for origin in ("https://evil.example", "null"):
         for method, path in (("OPTIONS", "/api/v2/write"), ("GET", "/api/v2/me"), ("GET", "/api/v2/nothing")):

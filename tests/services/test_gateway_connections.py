@@ -281,6 +281,20 @@ async def test_a_stop_lets_requests_under_way_end(tmp_path: Path) -> None:
             await Connection.open(parts)
 
 
+async def test_a_stop_tells_clients_to_go_before_it_closes_their_connections(tmp_path: Path) -> None:
+    async with running(tmp_path) as parts:
+        connection = await Connection.open(parts)
+        connection.send(WRITE + b"Content-Length: 5\r\n\r\nm v=1")
+        assert b"Connection: close" not in await connection.head()
+        stopping = asyncio.create_task(parts.server.stop())
+        await asyncio.sleep(0.05)
+        connection.send(WRITE + b"Content-Length: 5\r\n\r\nm v=1")
+        answer = await connection.rest()
+        assert answer.startswith(b"HTTP/1.1 204")
+        assert b"Connection: close" in answer
+        await stopping
+
+
 async def test_many_half_heads_do_not_keep_others_waiting(parts: Parts) -> None:
     half = [await Connection.open(parts) for _ in range(200)]
     for connection in half:

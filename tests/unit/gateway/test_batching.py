@@ -188,6 +188,22 @@ async def test_a_fault_of_ours_is_an_internal_error_and_the_queue_goes_on() -> N
     await ingest.submit(1)
 
 
+async def test_one_write_that_spoils_a_call_does_not_spoil_the_others() -> None:
+    ingest = Ingest(calls=1)
+
+    async def send(replica: Replica, writes: Sequence[Write]) -> Sequence[Result]:
+        ingest.calls.append((replica.instance, [(write.id, write.now_ns, write.attempt) for write in writes]))
+        if any(write.now_ns == 1 for write in writes):
+            raise Invalid("the head of a write is malformed")
+        return [None for _ in writes]
+
+    ingest.batcher._send = send
+    results = await asyncio.gather(*(ingest.submit(number) for number in range(4)), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), Invalid, type(None), type(None)]
+    assert ingest.sizes() == [4, 1, 1, 1, 1]
+    assert {attempt for _, writes in ingest.calls[1:] for _, _, attempt in writes} == {1}
+
+
 async def test_the_queue_is_bounded_and_names_its_setting() -> None:
     ingest = Ingest(calls=1, max_waiting=2)
     ingest.release.clear()
