@@ -32,7 +32,8 @@ EIGHT = "|".join(f"host_{i}" for i in range(8))
 
 QUERIES = {
     "one host, max per minute, 1 h":
-        "SELECT max(usage_user) FROM cpu WHERE hostname = 'host_7' AND time >= '{0}' AND time < '{1}' GROUP BY time(1m)",
+        "SELECT max(usage_user) FROM cpu WHERE hostname = 'host_7' AND time >= '{0}' AND time < '{1}' "
+        "GROUP BY time(1m)",
     "8 hosts, 5 fields, max per minute, 1 h":
         "SELECT {max5} FROM cpu WHERE hostname =~ /^({eight})$/ AND time >= '{0}' AND time < '{1}' GROUP BY time(1m)",
     "mean of 1 field per host and hour":
@@ -91,7 +92,10 @@ def text_of(query: str) -> str:
 async def run(storage: MemoryStorage, reader: Reader, text: str) -> int:
     context = make_context(storage, "bench", reader=reader)
     (statement,) = parse(text)
-    return sum([series.rows async for series in select(statement, context)])  # type: ignore[arg-type]
+    rows = 0
+    async for series in select(statement, context):  # type: ignore[arg-type]
+        rows += series.rows
+    return rows
 
 
 async def main() -> None:
@@ -110,7 +114,7 @@ async def main() -> None:
         started = time.perf_counter()
         rows = await run(storage, reader, text)
         cold = time.perf_counter() - started
-        runs = []
+        runs: list[float] = []
         while len(runs) < 50 and sum(runs) < 0.7:
             started = time.perf_counter()
             await run(storage, reader, text)

@@ -102,6 +102,8 @@ def _fill_vector(
         take = np.where(found, source, 0)
         return Vector(vector.type, values[take], found & valid[take])
     inside = ~present & (before >= 0) & (after >= 0)
+    # No line begins or ends at a window that has a point without a value (stddev of one).
+    inside &= valid[np.maximum(before, 0)] & valid[np.maximum(after, 0)]
     left, right = before[inside], after[inside]
     slope = (values[right].astype(np.float64) - values[left].astype(np.float64)) / (place[right] - place[left])
     line = slope * (place[inside] - place[left]) + values[left].astype(np.float64)

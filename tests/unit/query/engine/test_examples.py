@@ -79,7 +79,18 @@ def same(got: Any, wanted: Any, tolerance: float) -> bool:
     return type(got) is type(wanted) and bool(got == wanted)
 
 
-@pytest.mark.parametrize("id", list(case_ids()))
+def expected_failures() -> set[str]:
+    lines = (TESTS / "cases" / "influxql_expected_failures.txt").read_text().splitlines()
+    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+
+
+def marked(ids: Iterator[str]) -> Iterator[Any]:
+    failing = expected_failures()
+    for id in ids:
+        yield pytest.param(id, marks=pytest.mark.xfail(strict=True)) if id in failing else id
+
+
+@pytest.mark.parametrize("id", list(marked(case_ids())))
 async def test_a_recorded_question_gets_the_recorded_answer(id: str) -> None:
     case = recorded()[1][id]
     status, answers = await ask(case)

@@ -1,0 +1,157 @@
+"""The reader keeps what it has: only differences are asked for, and what was replaced is planned anew."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.budget import Budget
+from common.errors import Unavailable, Unprocessable
+from common.merge import merge_blocks
+from common.model import MAX_TIME_NS, MIN_TIME_NS
+from services.query.influxql.parser import parse
+from services.query.segments import Reader
+from services.query.select import select
+from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
+from tests.unit.query.engine.points import Point, make_blocks
+
+BUCKET = bucket_of("db", "autogen")
+S = 10**9
+
+
+def point(host: str, second: int, value: float, field: str = "v") -> Point:
+    return Point("m", (("host", host),), ((field, value),), second * S)
+
+
+def reader_of(storage: MemoryStorage, budget: int = 1 << 30) -> Reader:
+    return Reader(storage, "memory:", Budget(budget))  # type: ignore[arg-type]
+
+
+async def ask(storage: MemoryStorage, reader: Reader, text: str, **options: Any) -> list[tuple[Any, ...]]:
+    (statement,) = parse(text)
+    rows: list[tuple[Any, ...]] = []
+    async for series in select(statement, make_context(storage, "db", reader=reader, **options)):  # type: ignore[arg-type]
+        columns = [np.asarray(column.values).tolist() for column in series.columns]
+        rows += list(zip(*columns, strict=True))
+    return rows
+
+
+async def test_a_repeated_query_asks_only_whether_anything_changed() -> None:
+    storage = MemoryStorage()
+    storage.write(BUCKET.id, [point("a", 1, 1.0), point("b", 1, 2.0)])
+    reader = reader_of(storage)
+    for _ in range(3):
+        assert await ask(storage, reader, "SELECT sum(v) FROM m") == [(0, 3.0)]
+    assert storage.calls == ["storage.plan", "storage.series", "storage.fetch", "storage.plan", "storage.plan"]
+
+
+async def test_a_new_commit_is_seen_and_only_it_is_fetched() -> None:
+    storage = MemoryStorage()
+    storage.write(BUCKET.id, [point("a", 1, 1.0)])
+    storage.write(BUCKET.id, [point("a", 2, 1.0)])
+    reader = reader_of(storage)
+    await ask(storage, reader, "SELECT sum(v) FROM m")
+    storage.write(BUCKET.id, [point("a", 2, 5.0), point("c", 3, 7.0)])
+    fetched: list[Any] = []
+    plain = storage._fetch
+
+    def spy(head: Any) -> Any:
+        fetched.extend(id for id, _ in head["chunks"])
+        return plain(head)
+
+    storage._fetch = spy  # type: ignore[method-assign]
+    assert await ask(storage, reader, "SELECT v FROM m") == [(1 * S, 1.0), (2 * S, 5.0), (3 * S, 7.0)]
+    assert fetched == [3]
+
+
+async def test_another_field_of_held_rows_is_read_by_itself() -> None:
+    storage = MemoryStorage()
+    storage.write(BUCKET.id, [point("a", 1, 1.0), point("a", 1, 9.0, "w"), point("a", 2, 8.0, "w")])
+    reader = reader_of(storage)
+    assert await ask(storage, reader, "SELECT v FROM m") == [(1 * S, 1.0)]
+    assert await ask(storage, reader, "SELECT w FROM m") == [(1 * S, 9.0), (2 * S, 8.0)]
+    assert await ask(storage, reader, "SELECT sum(v), sum(w) FROM m") == [(0, 1.0, 17.0)]
+
+
+async def test_segments_replaced_under_a_query_are_planned_anew() -> None:
+    storage = MemoryStorage()
+    for second in range(4):
+        storage.write(BUCKET.id, [point("a", second, float(second))])
+    reader = reader_of(storage)
+    measured = await reader.measured(BUCKET, "m")
+    assert measured is not None
+    blocks = [make_blocks([point("a", second, float(second))], BUCKET.id)[0] for second in range(4)]
+    storage.replace(BUCKET.id, "m", merge_blocks(blocks))
+    _, pieces = await reader.pieces(measured, ["v"], MIN_TIME_NS, MAX_TIME_NS + 1)
+    assert [len(piece.times) for piece in pieces] == [4]
+
+
+async def test_queries_that_come_together_share_a_plan() -> None:
+    storage = MemoryStorage()
+    storage.write(BUCKET.id, [point("a", 1, 1.0)])
+    reader = reader_of(storage)
+    await ask(storage, reader, "SELECT v FROM m")
+    storage.calls.clear()
+    answers = await asyncio.gather(*(ask(storage, reader, "SELECT v FROM m") for _ in range(20)))
+    assert all(answer == [(1 * S, 1.0)] for answer in answers)
+    assert storage.calls.count("storage.plan") < 5
+
+
+async def test_an_unknown_measurement_and_an_empty_bucket_give_nothing() -> None:
+    storage = MemoryStorage()
+    reader = reader_of(storage)
+    assert await ask(storage, reader, "SELECT v FROM m") == []
+    assert await ask(storage, reader, "SELECT v FROM /./") == []
+
+
+async def test_points_past_the_retention_are_not_seen() -> None:
+    storage = MemoryStorage()
+    now = 1_704_844_800
+    storage.write(BUCKET.id, [point("a", now - 50, 1.0), point("a", now - 7200, 2.0)])
+    rows = await ask(storage, reader_of(storage), "SELECT sum(v) FROM m", now_ns=now * S, retention_ns=3600 * S)
+    assert rows == [(0, 1.0)]
+
+
+async def test_what_does_not_fit_the_budget_is_refused_and_leaves_nothing_behind() -> None:
+    storage = MemoryStorage()
+    storage.write(BUCKET.id, [point("a", second, 1.0) for second in range(2000)])
+    reader = reader_of(storage, budget=20_000)
+    with pytest.raises(Unavailable):
+        await ask(storage, reader, "SELECT sum(v) FROM m")
+    assert reader.budget.used_bytes < 1_000
+
+
+async def test_columns_give_way_to_others_when_the_cache_is_full() -> None:
+    storage = MemoryStorage()
+    for name in ("v", "w", "x"):
+        storage.write(BUCKET.id, [point("a", second, 1.0, name) for second in range(2000)])
+    for name in "pqr":
+        points = [Point(name, (), (("v", 1.0),), second * S) for second in range(2000)]
+        storage.write(BUCKET.id, points)
+    reader = reader_of(storage, budget=400_000)
+    for _ in range(2):
+        for name in "pqr":
+            assert await ask(storage, reader, f"SELECT sum(v) FROM {name}") == [(0, 2000.0)]
+        assert await ask(storage, reader, "SELECT sum(v), sum(w), sum(x) FROM m") == [(0, 2000.0, 2000.0, 2000.0)]
+    assert reader.budget.used_bytes <= 400_000
+
+
+async def test_an_absurd_number_of_windows_is_refused_before_it_is_made() -> None:
+    storage = MemoryStorage()
+    storage.write(BUCKET.id, [point("a", 1, 1.0), point("a", 1_700_000_000, 1.0)])
+    with pytest.raises(Unprocessable, match="max-select-buckets"):
+        await ask(storage, reader_of(storage), "SELECT mean(v) FROM m WHERE time >= 0 GROUP BY time(1ms)")
+
+
+async def test_a_dropped_measurement_of_the_same_name_is_another_one() -> None:
+    storage = MemoryStorage()
+    storage.write(BUCKET.id, [point("a", 1, 1.0), point("b", 1, 1.0)])
+    reader = reader_of(storage)
+    assert await ask(storage, reader, "SELECT sum(v) FROM m") == [(0, 2.0)]
+    del storage.buckets[BUCKET.id]["m"]
+    assert await ask(storage, reader, "SELECT sum(v) FROM m") == []
+    storage.write(BUCKET.id, [point("b", 1, 5.0)])
+    assert await ask(storage, reader, "SELECT v FROM m WHERE host = 'b'") == [(1 * S, 5.0)]
