@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import sys
 
 from common import log
 from common.web import Server, run, run_until_stopped
 from services.storage.app import build
+from services.storage.catalog import UnusableCatalog
 from services.storage.config import StorageSettings
 from services.storage.lock import FolderHeld
-from services.storage.sqlite.migrate import WrongDatabase
 
 
 async def main() -> None:
@@ -20,9 +19,9 @@ async def main() -> None:
     try:
         server = Server(build(settings), settings.internal_host, settings.storage_port, settings.advertise_host)
         await run_until_stopped(server, "storage")
-    except (FolderHeld, WrongDatabase) as error:
+    except FolderHeld as error:
         sys.exit(f"storage can't start: {error}")
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, UnusableCatalog) as error:
         sys.exit(f"storage can't start with the data folder {settings.data}: {error}")
 
 

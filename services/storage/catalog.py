@@ -25,6 +25,10 @@ def from_key(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
+class UnusableCatalog(Exception):
+    """The data can't be used; ``str(error)`` says why."""
+
+
 class StoredRecord(NamedTuple):
     """A record: something of identity or tenancy."""
 
@@ -172,11 +176,13 @@ class Catalog(Protocol):
     def segments(self) -> SegmentStore:
         """Where the chunks are."""
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Raises UnusableCatalog or OSError; ``close`` then too."""
 
     async def close(self) -> None: ...
 
-    async def load(self) -> Loaded: ...
+    async def load(self) -> Loaded:
+        """All metadata. Raises UnusableCatalog."""
 
     async def transact(self, change: Callable[[Transaction], T]) -> T:
         """Run *change*, off the event loop, in a transaction, and return when it is on disk.

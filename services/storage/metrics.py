@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info
@@ -18,7 +17,7 @@ GROUP_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 class Metrics:
     """Counters that the parts of storage tell, and gauges that are read from the state when somebody asks."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, engine: str) -> None:
         self.appends = Counter("tidegate_storage_appends", "Appends by outcome", ["outcome"], registry=registry)
         self.rows = Counter("tidegate_storage_rows", "Rows stored", registry=registry)
         self.bytes = Counter("tidegate_storage_append_bytes", "Bytes of blocks stored", registry=registry)
@@ -37,9 +36,7 @@ class Metrics:
         self.group_jobs = Histogram(
             "tidegate_storage_group_jobs", "Changes in one transaction", buckets=GROUP_BUCKETS, registry=registry
         )
-        Info("tidegate_storage_sqlite", "The SQLite library", registry=registry).info(
-            {"version": sqlite3.sqlite_version}
-        )
+        Info("tidegate_storage_sqlite", "The SQLite library", registry=registry).info({"version": engine})
 
     def observe_group(self, jobs: int, _size: int) -> None:
         self.group_jobs.observe(jobs)

@@ -12,9 +12,9 @@ from typing import Any
 
 from common import wire
 from common.errors import Conflict, Invalid
+from services.storage.buckets import retention_of
 from services.storage.catalog import StoredRecord, Transaction
 from services.storage.draft import Draft
-from services.storage.retention import retention_of
 
 BUCKET = "bucket"
 MAX_BATCH = 10_000

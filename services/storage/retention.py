@@ -7,23 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from common import wire
-from common.errors import Invalid
 from services.storage.catalog import Transaction
 from services.storage.draft import Draft
 from services.storage.state import Measurement, State
 
 # Segments that one transaction retires.
 SLICE_SEGMENTS = 1024
-
-
-def retention_of(body: bytes) -> int:
-    """Retention in ns of a bucket's record; 0 = for ever, also where the record is damaged: nothing is dropped then."""
-    try:
-        retention_ns = wire.decode_head(body)["retention_ns"]
-    except (Invalid, KeyError, TypeError):
-        return 0
-    return retention_ns if isinstance(retention_ns, int) and retention_ns > 0 else 0
 
 
 class ExpireShards:

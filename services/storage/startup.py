@@ -12,8 +12,8 @@ from common import wire
 from common.errors import Invalid
 from common.model import FieldType
 from services.storage.blocks import Segment, parse_meta, segment_of
+from services.storage.buckets import retention_of
 from services.storage.catalog import BlockRow, Loaded
-from services.storage.retention import retention_of
 from services.storage.segment_store import segment_id
 from services.storage.series import series_set
 from services.storage.state import Measurement, State

@@ -23,7 +23,7 @@ from services.storage.lock import FolderLock
 from services.storage.metrics import Metrics, StateCollector
 from services.storage.pressure import Pressure
 from services.storage.segments import Segments
-from services.storage.sqlite.catalog import SqliteCatalog
+from services.storage.sqlite.catalog import SqliteCatalog, engine_version
 from services.storage.startup import build_state
 from services.storage.state import State
 from services.storage.sweep import Sweeper
@@ -43,7 +43,7 @@ class Storage:
         self.feed = Feed()
         self.instances = Instances(time.monotonic, self._tell_instances)
         self.pressure = Pressure(self.level0_load)
-        self.metrics = Metrics(registry)
+        self.metrics = Metrics(registry, engine_version())
         self.state = State()
         self.hash_key = b""
         self.is_ready = False
@@ -65,7 +65,7 @@ class Storage:
     async def open(self) -> None:
         """Take the data folder, load the metadata, start the writer and what runs in the background.
 
-        Raises FolderHeld when another process holds the folder; WrongDatabase, OSError or sqlite3.Error when the data
+        Raises FolderHeld when another process holds the folder; UnusableCatalog or OSError when the data
         can't be used. Nothing is left open then.
         """
         try:

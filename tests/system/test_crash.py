@@ -112,7 +112,8 @@ def test_a_second_start_on_the_same_data_says_who_holds_it(own_stack: Stack) -> 
     assert f"held by process {own_stack.process.pid}" in second.stderr
     alone = subprocess.run(
         [sys.executable, "-m", "services.storage"],
-        cwd=ROOT, env={**environment, "TIDEGATE_STORAGE_PORT": "0"}, capture_output=True, text=True, timeout=20, check=False,
+        cwd=ROOT, env={**environment, "TIDEGATE_STORAGE_PORT": "0"}, capture_output=True, text=True, timeout=20,
+        check=False,
     )  # fmt: skip
     assert alone.returncode == 1
     assert str(own_stack.pids("storage")[0]) in alone.stderr

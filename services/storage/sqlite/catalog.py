@@ -17,14 +17,14 @@ from typing import Any, NoReturn, TypeVar
 
 from common.errors import InfluxError, InternalError, Unavailable
 from common.log import get_logger
-from services.storage.catalog import Loaded, StoredRecord, Transaction
+from services.storage.catalog import Loaded, StoredRecord, Transaction, UnusableCatalog
 from services.storage.fatal import end_process
 from services.storage.segment_store import SegmentStore
 from services.storage.sqlite import connection as connections
 from services.storage.sqlite import reads
 from services.storage.sqlite.connection import Connection, ReaderPool
 from services.storage.sqlite.failures import Failure, failure_of
-from services.storage.sqlite.migrate import WrongDatabase, migrate
+from services.storage.sqlite.migrate import migrate
 from services.storage.sqlite.segment_store import SqliteSegmentStore
 from services.storage.sqlite.transaction import SqliteTransaction
 
@@ -87,16 +87,16 @@ class SqliteCatalog:
     # ---- opening and closing
 
     async def open(self) -> None:
-        """Open or make the file. Raises WrongDatabase, OSError or sqlite3.Error when it can't be used; ``close`` then
-        too."""
-        connection = await connections.writer(self.path, self._page_bytes, self._synchronous)
-        assert isinstance(connection, Connection)
-        self._writer = connection
-        self._page_bytes = await connection.run(_prepare)
-        self._log_limit_bytes = max(MIN_LOG_BYTES, min(self._log_limit_bytes, self._share_of_disk()))
-        # When the log starts over its file is cut to less than the limit: from there on its size tells its length.
-        await connection.run(lambda c: c.execute(f"PRAGMA journal_size_limit={self._log_limit_bytes // 2}").fetchall())
-        await self._readers.open()
+        try:
+            self._writer = await connections.writer(self.path, self._page_bytes, self._synchronous)
+            self._page_bytes = await self._writer.run(_prepare)
+            self._log_limit_bytes = max(MIN_LOG_BYTES, min(self._log_limit_bytes, self._share_of_disk()))
+            # When the log starts over its file is cut to less than the limit: from there on its size is its length.
+            cut = f"PRAGMA journal_size_limit={self._log_limit_bytes // 2}"
+            await self._writer.run(lambda connection: connection.execute(cut).fetchall())
+            await self._readers.open()
+        except sqlite3.Error as error:
+            raise UnusableCatalog(str(error)) from error
         if not connections.is_fixed_version():
             log.warning(
                 "this SQLite has the WAL-reset race; storage avoids it by writing and checkpointing on one connection",
@@ -115,7 +115,10 @@ class SqliteCatalog:
                 await writer.close()
 
     async def load(self) -> Loaded:
-        return await self._readers.run(reads.load)
+        try:
+            return await self._readers.run(reads.load)
+        except sqlite3.Error as error:
+            raise UnusableCatalog(str(error)) from error
 
     # ---- writing
 
@@ -229,7 +232,7 @@ def _prepare(connection: sqlite3.Connection) -> int:
     """Bring the file to the newest form; returns its page size."""
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
-        raise WrongDatabase(f"the database can't be put into WAL mode (it is in {mode} mode)")
+        raise UnusableCatalog(f"the database can't be put into WAL mode (it is in {mode} mode)")
     migrate(connection)
     connection.execute("INSERT OR IGNORE INTO facts VALUES ('hash_key', ?)", (secrets.token_bytes(16),))
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
@@ -242,3 +245,8 @@ def _checkpoint_all(connection: sqlite3.Connection) -> None:
     except sqlite3.Error as error:
         # Nothing is lost: the next start reads the log.
         log.warning("cannot write the log back at the end", reason=str(error))
+
+
+def engine_version() -> str:
+    """Version of the SQLite library."""
+    return sqlite3.sqlite_version

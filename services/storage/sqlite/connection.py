@@ -36,7 +36,7 @@ class Connection(aiosqlite.Connection):
         return result
 
 
-def writer(path: Path, page_bytes: int, synchronous: str) -> Connection:
+async def writer(path: Path, page_bytes: int, synchronous: str) -> Connection:
     """The connection that writes. A new file gets the page size and the vacuum mode before its first table."""
 
     def connect() -> sqlite3.Connection:
@@ -56,10 +56,10 @@ def writer(path: Path, page_bytes: int, synchronous: str) -> Connection:
         connection.execute(f"PRAGMA cache_size=-{WRITE_CACHE_KIB}")
         return connection
 
-    return Connection(connect, iter_chunk_size=64)
+    return await _open(connect)
 
 
-def reader(path: Path) -> Connection:
+async def reader(path: Path) -> Connection:
     """A connection that can't write."""
 
     def connect() -> sqlite3.Connection:
@@ -71,7 +71,13 @@ def reader(path: Path) -> Connection:
         connection.execute("PRAGMA query_only=1")
         return connection
 
-    return Connection(connect, iter_chunk_size=64)
+    return await _open(connect)
+
+
+async def _open(connect: Callable[[], sqlite3.Connection]) -> Connection:
+    connection = Connection(connect, iter_chunk_size=64)
+    await connection
+    return connection
 
 
 class ReaderPool:
@@ -86,7 +92,6 @@ class ReaderPool:
     async def open(self) -> None:
         for _ in range(self._size):
             connection = await reader(self._path)
-            assert isinstance(connection, Connection)
             self._all.append(connection)
             self._free.put_nowait(connection)
 

@@ -1,4 +1,4 @@
-"""What an SQLite error means for the service: full, read-only, broken, or fatal · pure."""
+"""What an SQLite error means for the service: full, read-only, broken, or fatal."""
 
 from __future__ import annotations
 

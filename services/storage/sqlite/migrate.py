@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlite3
 from importlib import resources
 
+from services.storage.catalog import UnusableCatalog
+
 # Of the file's header; tells `file` and us whose database it is.
 APPLICATION_ID = 0x54444754  # "TDGT"
-
-
-class WrongDatabase(Exception):
-    """The file can't be used; ``str(error)`` says why."""
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -23,15 +21,15 @@ def migrations() -> list[tuple[int, str]]:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Run the missing migrations, each in a transaction. Raises WrongDatabase on a newer or a foreign file."""
+    """Run the missing migrations, each in a transaction. Raises UnusableCatalog on a newer or a foreign file."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and (tables or application):
-        raise WrongDatabase("the database in the data folder is not Tidegate's")
+        raise UnusableCatalog("the database in the data folder is not Tidegate's")
     known = migrations()
     if version > known[-1][0]:
-        raise WrongDatabase(
+        raise UnusableCatalog(
             f"the database has form {version}, this version of Tidegate knows forms up to {known[-1][0]}: "
             "it was written by a newer one"
         )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from common.errors import Conflict, InternalError, Unavailable
-from services.storage.catalog import Transaction
+from services.storage.catalog import Transaction, UnusableCatalog
 from services.storage.commits import Committer
 from services.storage.draft import Draft
 from services.storage.feed import Feed
@@ -213,20 +213,18 @@ async def test_the_log_is_written_back_and_stays_bounded(tmp_path: Path) -> None
 
 
 async def test_a_foreign_or_newer_file_is_refused(tmp_path: Path) -> None:
-    from services.storage.sqlite.migrate import WrongDatabase
-
     with sqlite3.connect(tmp_path / "tidegate.db") as foreign:
         foreign.execute("CREATE TABLE mine (a)")
     foreign.close()
     catalog = SqliteCatalog(tmp_path)
-    with pytest.raises(WrongDatabase, match="not Tidegate's"):
+    with pytest.raises(UnusableCatalog, match="not Tidegate's"):
         await catalog.open()
     await catalog.close()
     (tmp_path / "tidegate.db").unlink()
     catalog = SqliteCatalog(tmp_path)
     await catalog.open()
     await catalog.writer.run(lambda connection: connection.execute("PRAGMA user_version=99"))
-    with pytest.raises(WrongDatabase, match="newer"):
+    with pytest.raises(UnusableCatalog, match="newer"):
         again = SqliteCatalog(tmp_path)
         try:
             await again.open()
