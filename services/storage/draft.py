@@ -7,12 +7,15 @@ the state never knew.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from common.model import FieldType
 from services.storage.blocks import Segment
-from services.storage.feed import Event
 from services.storage.series import SeriesSet
 from services.storage.state import Measurement, State
+
+# What the feed tells (docs/rpc.md, "The feed").
+Event = dict[str, Any]
 
 
 class Draft:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 from weakref import WeakSet
 
 from common import wire
 from common.log import get_logger
+from services.storage.draft import Event
 
 log = get_logger("storage.feed")
-Event = dict[str, Any]
 MAX_QUEUED_EVENTS = 4096
 MAX_EVENTS_PER_PART = 256
 # A part at least every second is promised; sent earlier, so that a busy moment does not break the promise.
