@@ -37,6 +37,9 @@ def cache_folder(name: str, sources: Sequence[Path]) -> Path:
         copy = private / folder.name
         if folder.exists():
             shutil.copytree(folder, copy)
+            # The copies of folders that cannot be written to cannot be written to either.
+            for path in (copy, *copy.rglob("*")):
+                path.chmod(0o700 if path.is_dir() else 0o600)
         else:
             copy.mkdir()
         return copy
