@@ -51,7 +51,7 @@ def is_filled(folder: Path) -> bool:
     return (folder / _READY).exists()
 
 
-def fill(folder: Path, compile_all: Callable[[], None]) -> None:
+def fill(folder: Path, compile_all: Callable[[], object]) -> None:
     """Compile into *folder*, in this process; of several processes that try one does it and the others wait."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
