@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,3 +170,43 @@ async def running(folder: Path, **settings: Any) -> AsyncIterator[tuple[Calls, S
             yield calls, app[STORAGE]
     finally:
         await server.stop()
+
+
+class Process:
+    """``python -m services.storage`` on *folder*.
+
+    Args:
+        before: a shell command that is run first, in the same process; ``$TIDEGATE_DATA`` is the folder.
+        wrap: a command that runs all this.
+    """
+
+    def __init__(self, folder: Path, before: str = "true", wrap: Sequence[str] = (), **environment: str) -> None:
+        self.folder = folder
+        self._environment = environment
+        self.child = subprocess.Popen(
+            [*wrap, "sh", "-c", f"{before} && exec {sys.executable} -m services.storage"],
+            env={**os.environ, "TIDEGATE_DATA": str(folder), "TIDEGATE_STORAGE_PORT": "0", **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def url(self) -> str:
+        """Where it listens; waits until it does."""
+        assert self.child.stderr is not None
+        for line in self.child.stderr:
+            if '"listening"' in line:
+                return str(json.loads(line)["url"])
+        raise AssertionError("storage did not start")
+
+    def calls(self, url: str) -> AbstractAsyncContextManager[Calls]:
+        key = self._environment.get("TIDEGATE_INTERNAL_KEY", "")
+        return calls_of(url, StorageSettings(data=self.folder, internal_key=key))
+
+    def end(self, number: int = 0) -> int:
+        """Its status, after a signal."""
+        if number:
+            self.child.send_signal(number)
+        status = self.child.wait(15)
+        assert self.child.stderr is not None
+        self.child.stderr.close()
+        return status

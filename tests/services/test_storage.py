@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,7 +28,7 @@ from tests.services.storage_parts import (
     BUCKET,
     SHARD_NS,
     Calls,
-    calls_of,
+    Process,
     keys_of,
     make_block,
     running,
@@ -550,35 +547,6 @@ async def test_junk_is_400(calls: Calls, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- the process
-
-
-class Process:
-    """``python -m services.storage`` on *folder*."""
-
-    def __init__(self, folder: Path) -> None:
-        environment = {**os.environ, "TIDEGATE_DATA": str(folder), "TIDEGATE_STORAGE_PORT": "0"}
-        self.folder = folder
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "services.storage"], env=environment, stderr=subprocess.PIPE, text=True
-        )
-
-    def url(self) -> str:
-        """Where it listens; waits until it does."""
-        assert self.child.stderr is not None
-        for line in self.child.stderr:
-            if '"listening"' in line:
-                return str(json.loads(line)["url"])
-        raise AssertionError("storage did not start")
-
-    def calls(self, url: str) -> Any:
-        return calls_of(url, StorageSettings(data=self.folder))
-
-    def end(self, number: int) -> int:
-        self.child.send_signal(number)
-        status = self.child.wait(15)
-        assert self.child.stderr is not None
-        self.child.stderr.close()
-        return status
 
 
 async def test_after_kill_9_everything_acknowledged_is_there_once(tmp_path: Path) -> None:
