@@ -23,7 +23,7 @@ from services.storage.segment_store import SegmentStore
 from services.storage.sqlite import connection as connections
 from services.storage.sqlite import reads
 from services.storage.sqlite.connection import Connection, ReaderPool
-from services.storage.sqlite.failures import Failure, failure_of
+from services.storage.sqlite.failures import Failure, failure_of, is_refused_write
 from services.storage.sqlite.migrate import migrate
 from services.storage.sqlite.segment_store import SqliteSegmentStore
 from services.storage.sqlite.transaction import SqliteTransaction
@@ -110,9 +110,19 @@ class SqliteCatalog:
         if self._writer is not None:
             writer, self._writer = self._writer, None
             try:
-                await writer.run(_checkpoint_all)
+                await writer.run(self._checkpoint_all)
             finally:
                 await writer.close()
+
+    def _checkpoint_all(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            if self._failure_of(error) is Failure.FATAL:
+                # Closing would try again, and delete the log: only a start that reads it can tell.
+                self._on_fatal(f"checkpoint at the end: {error}")
+            # Nothing is lost: the next start reads the log.
+            log.warning("cannot write the log back at the end", reason=str(error))
 
     async def load(self) -> Loaded:
         try:
@@ -152,7 +162,7 @@ class SqliteCatalog:
             self._on_fatal(f"cannot undo a transaction: {error}")
 
     def _error_of(self, error: sqlite3.Error) -> InfluxError:
-        failure = failure_of(error)
+        failure = self._failure_of(error)
         if failure is Failure.FATAL:
             self._on_fatal(f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
         if failure is Failure.FULL:
@@ -174,7 +184,7 @@ class SqliteCatalog:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._on_checkpoint(time.perf_counter() - began)
         except sqlite3.Error as error:
-            if failure_of(error) is Failure.FATAL:
+            if self._failure_of(error) is Failure.FATAL:
                 self._on_fatal(f"checkpoint: {error}")
             log.warning("cannot write the log back", reason=str(error))
 
@@ -203,6 +213,13 @@ class SqliteCatalog:
         """Bytes that appends may still take: free space of the disk, less the reserve."""
         disk = os.statvfs(self.path)
         return disk.f_bavail * disk.f_frsize - min(self._reserve_bytes, self._share_of_disk())
+
+    def _failure_of(self, error: sqlite3.Error) -> Failure:
+        return Failure.READ_ONLY if is_refused_write(error) and self._is_read_only() else failure_of(error)
+
+    def _is_read_only(self) -> bool:
+        """Whether the kernel has made the file system read-only, as it does after errors of its own."""
+        return bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
 
     def _share_of_disk(self) -> int:
         disk = os.statvfs(self.path)
@@ -237,14 +254,6 @@ def _prepare(connection: sqlite3.Connection) -> int:
     connection.execute("INSERT OR IGNORE INTO facts VALUES ('hash_key', ?)", (secrets.token_bytes(16),))
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     return int(page_bytes)
-
-
-def _checkpoint_all(connection: sqlite3.Connection) -> None:
-    try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.Error as error:
-        # Nothing is lost: the next start reads the log.
-        log.warning("cannot write the log back at the end", reason=str(error))
 
 
 def engine_version() -> str:

@@ -34,3 +34,9 @@ def failure_of(error: sqlite3.Error) -> Failure:
     if primary == sqlite3.SQLITE_IOERR:
         return Failure.FATAL
     return Failure.OTHER
+
+
+def is_refused_write(error: sqlite3.Error) -> bool:
+    """Whether a write to a file was refused (never a sync): on a file system that is read-only now nothing was
+    written then, and it is no worse than a full one."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE
