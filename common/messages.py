@@ -13,11 +13,13 @@ CALLERS: dict[str, frozenset[str]] = {
     for method, callers in {
         "auth.verify": (GATEWAY,),
         "auth.rest": (GATEWAY,),
+        "auth.used": (GATEWAY,),
         "auth.feed": (GATEWAY,),
         "auth.bucket": (INGEST, QUERY),
         "auth.mappings": (INGEST, QUERY),
         "ingest.write": (GATEWAY,),
         "query.influxql": (GATEWAY,),
+        "query.delete": (GATEWAY,),
         "storage.hello": (AUTH, INGEST, QUERY),
         "storage.register": (AUTH, INGEST, QUERY),
         "storage.feed": (AUTH, INGEST, QUERY),
@@ -30,5 +32,6 @@ CALLERS: dict[str, frozenset[str]] = {
         "storage.plan": (QUERY,),
         "storage.series": (QUERY,),
         "storage.fetch": (QUERY,),
+        "storage.delete": (QUERY,),
     }.items()
 }

@@ -67,6 +67,8 @@ class Stack:
             "TIDEGATE_AUTH_PORT": str(self.auth_port),
             "TIDEGATE_STORAGE_URL": f"http://127.0.0.1:{self.storage_port}",
             "TIDEGATE_AUTH_URL": f"http://127.0.0.1:{self.auth_port}",
+            # All tests come from one address; those of the limit set it.
+            "TIDEGATE_MAX_WRONG_PASSWORDS": "0",
         }
         if self.setup:
             settings |= {

@@ -16,6 +16,8 @@ from common.log import get_logger
 from common.rpc import RpcClient
 from common.web import internal_app, make_registry, registration
 from services.auth import jwt, sessions
+from services.auth.attempts import Attempts
+from services.auth.audit import Audit
 from services.auth.caches import Caches
 from services.auth.config import AuthSettings
 from services.auth.context import Context
@@ -27,6 +29,7 @@ from services.auth.passwords import Passwords
 from services.auth.records import Records
 from services.auth.resolve import Resolver
 from services.auth.rpc import handlers
+from services.auth.uses import Uses, keep_writing
 from services.auth.verify import Verifier
 
 log = get_logger("auth")
@@ -51,6 +54,9 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
         IdMaker(lambda: time.time_ns() // 1_000_000),
         time.time_ns,
         settings,
+        Attempts(settings.max_wrong_passwords, settings.max_password_checks),
+        Audit(settings.audit_log or str(settings.data / "audit.log"), settings.audit_max_bytes),
+        Uses(),
     )
     follower = FeedFollower(client, settings.storage_url, "storage.feed", hub.start, hub.event, hub.down)
     first_start = FirstStart(context)
@@ -66,7 +72,14 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
     app = internal_app("auth", keys, handlers(context, verifier, Resolver(context, caches), hub), readiness, registry)
     app.cleanup_ctx.append(_opened(client, passwords))
     app.cleanup_ctx.append(registration(client, settings.storage_url, "auth", url))
-    for make in (follower.run, first_start.run, lambda: sessions.sweep(context)):
+    background = (
+        context.audit.run,
+        follower.run,
+        first_start.run,
+        lambda: sessions.sweep(context),
+        lambda: keep_writing(context.uses, context.records),
+    )
+    for make in background:
         app.cleanup_ctx.append(_running(make))
     app.on_shutdown.append(_ending(hub))
     return app

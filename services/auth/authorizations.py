@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from common.errors import Invalid, NotFound
+from common.errors import Forbidden, Invalid, NotFound
 from common.identity import Identity, Permission
+from common.times import parse_rfc3339
 from services.auth import orgs, users
 from services.auth.context import Context
-from services.auth.entities import ACTIVE, INACTIVE, Authorization, Bucket, Entity, Org, User
+from services.auth.entities import ACTIVE, INACTIVE, Authorization, Bucket, Entity, LastUse, Org, User
 from services.auth.gojson import Document
 from services.auth.jsonlayout import format_time
 from services.auth.permissions import check, check_holds, check_object, read_permissions
@@ -40,13 +41,15 @@ class Wanted:
     permissions: tuple[Permission, ...]
     names: tuple[str, ...]
     token: str
+    expires_ms: int | None = None
 
 
-def read_wanted(document: Document, caller: Identity, *, legacy: bool) -> Wanted:
+def read_wanted(document: Document, caller: Identity, now_ms: int, *, legacy: bool) -> Wanted:
     """Read and check the members of a body, in InfluxDB's order. Raises Invalid."""
     org_id, user_id = document.id("orgID"), document.id("userID")
     status, description = document.text("status") or ACTIVE, document.text("description") or ""
     token = document.text("token") or ""
+    expires_ms = _read_expiry(document, caller, now_ms)
     items = document.documents("permissions") or []
     scoped = read_permissions(items)
     if not scoped:
@@ -58,7 +61,24 @@ def read_wanted(document: Document, caller: Identity, *, legacy: bool) -> Wanted
     if legacy and not token:
         raise Invalid("token required for v1 user authorization type")
     permissions, names = zip(*scoped, strict=True)
-    return Wanted(org_id, user_id or caller.user_id, status, description, permissions, names, token)
+    return Wanted(org_id, user_id or caller.user_id, status, description, permissions, names, token, expires_ms)
+
+
+def _read_expiry(document: Document, caller: Identity, now_ms: int) -> int | None:
+    """``expiresAt``, Unix ms; what an expiring token makes ends with it (a session's end says nothing of its user)."""
+    latest_ms = None if caller.kind == "session" else caller.expires_ms
+    text = document.text("expiresAt")
+    if not text:
+        return latest_ms
+    try:
+        expires_ms = parse_rfc3339(text) // 1_000_000
+    except Invalid:
+        raise Invalid(f'expiresAt must be a time like 2030-01-31T12:00:00Z: "{text[:64]}" is none') from None
+    if expires_ms <= now_ms:
+        raise Invalid("expiresAt must be in the future")
+    if latest_ms is not None and expires_ms > latest_ms:
+        raise Forbidden("expiresAt must not be later than that of the token which asks")
+    return expires_ms
 
 
 async def allow(reader: Reader, caller: Identity, wanted: Wanted) -> tuple[Wanted, Org, User]:
@@ -160,7 +180,7 @@ async def get(context: Context, request: Request, kind: type[A], *actions: str) 
 
 
 class Names:
-    """Names of organizations, users and buckets, read together."""
+    """Names of organizations, users and buckets, and the last uses, read together."""
 
     def __init__(self, found: dict[tuple[str, str], Entity]) -> None:
         self._found = found
@@ -169,13 +189,18 @@ class Names:
     async def read(cls, reader: Reader, authorizations: Iterable[Authorization]) -> Names:
         wanted: list[tuple[type[Entity], str]] = []
         for authorization in authorizations:
-            wanted += [(Org, authorization.org_id), (User, authorization.user_id)]
+            wanted += [(Org, authorization.org_id), (User, authorization.user_id), (LastUse, authorization.id)]
             for permission in authorization.permissions:
                 if permission.org_id:
                     wanted.append((Org, permission.org_id))
                 if permission.id and permission.type in NAMED:
                     wanted.append((NAMED[permission.type], permission.id))
         return cls(await reader.find_many(wanted))
+
+    def last_used_ms(self, id: str) -> int | None:
+        """When the authorization was last used, Unix ms, if it was."""
+        use = self._found.get((LastUse.KIND, id))
+        return use.at_ms if isinstance(use, LastUse) else None
 
     def of(self, kind: type[Entity], id: str) -> str | None:
         entity = self._found.get((kind.KIND, id))
@@ -187,6 +212,7 @@ def to_json(authorization: Authorization, shown: str, path: str, names: Names) -
     org, user = names.of(Org, authorization.org_id), names.of(User, authorization.user_id)
     if org is None or user is None:
         return None
+    used_ms = names.last_used_ms(authorization.id)
     return {
         "id": authorization.id,
         "token": shown,
@@ -200,6 +226,8 @@ def to_json(authorization: Authorization, shown: str, path: str, names: Names) -
         "links": {"self": f"{path}/{authorization.id}", "user": f"{users.PATH}/{authorization.user_id}"},
         "createdAt": format_time(authorization.created_ns),
         "updatedAt": format_time(authorization.updated_ns),
+        **({"expiresAt": format_time(authorization.expires_ms * 1_000_000)} if authorization.expires_ms else {}),
+        **({"lastUsedAt": format_time(used_ms * 1_000_000)} if used_ms else {}),
     }
 
 
@@ -264,6 +292,7 @@ async def delete_one(context: Context, request: Request, kind: type[A], *also: E
     _, found = await get(context, request, kind, "write")
     change = Change()
     change.delete_once(found)
-    change.delete(*also)
+    # It has no version to be checked: a later write of it finds the authorization gone.
+    change.delete(*also, LastUse(id=found.id, at_ms=0))
     await context.records.change(change)
     return NO_CONTENT

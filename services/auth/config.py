@@ -22,6 +22,20 @@ class AuthSettings(ServiceSettings):
     max_password_checks: int = Field(
         64, ge=1, description="Password checks that may wait for one of the two threads; past it 503."
     )
+    max_wrong_passwords: int = Field(
+        10,
+        ge=0,
+        description="Wrong passwords in a minute, for a name and from an address, after which the next ones are "
+        "answered 429; 0 = no limit.",
+    )
+    audit_log: str = Field(
+        "",
+        description="Where security events are written, one JSON line each: a file, stderr or off; "
+        "empty = audit.log in the data folder.",
+    )
+    audit_max_bytes: int = Field(
+        16 << 20, ge=4096, description="Size at which the file of security events is put aside; four old ones stay."
+    )
     password_cache_s: float = Field(
         300,
         ge=0,

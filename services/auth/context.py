@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from services.auth.attempts import Attempts
+from services.auth.audit import Audit
 from services.auth.config import AuthSettings
 from services.auth.hashing import Hasher
 from services.auth.id_maker import IdMaker
 from services.auth.passwords import Passwords
 from services.auth.records import Records
+from services.auth.uses import Uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,9 @@ class Context:
     ids: IdMaker
     now_ns: Callable[[], int]
     settings: AuthSettings
+    attempts: Attempts = field(default_factory=Attempts)
+    audit: Audit = field(default_factory=Audit)
+    uses: Uses = field(default_factory=Uses)
 
     def now_ms(self) -> int:
         return self.now_ns() // 1_000_000

@@ -220,6 +220,14 @@ class Legacy(Authorization):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastUse(Entity):
+    """When an authorization was last used; the id is the authorization's. Nothing that is cached hangs on it."""
+
+    KIND = "last_use"
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session(Entity):
     """``key`` is the keyed hash of the cookie."""
 

@@ -16,13 +16,14 @@ PATH = "/private/legacy/authorizations"
 
 def make(
     context: Context, name: str, org_id: str, user_id: str, permissions: tuple[Permission, ...],
-    description: str = "", status: str = "active",
+    description: str = "", status: str = "active", expires_ms: int | None = None,
 ) -> Legacy:  # fmt: skip
     """A new legacy authorization; it has no password yet."""
     now_ns = context.now_ns()
     return Legacy(
         id=context.ids.sortable(), name=name, org_id=org_id, user_id=user_id, status=status, description=description,
         permissions=permissions, created_ns=now_ns, updated_ns=now_ns,
+        expires_ms=expires_ms,
     )  # fmt: skip
 
 
@@ -39,11 +40,12 @@ async def list_(context: Context, request: Request) -> Answer:
 
 async def create(context: Context, request: Request) -> Answer:
     document = request.document(authorizations.DECODE)
-    wanted = authorizations.read_wanted(document, request.caller, legacy=True)
+    wanted = authorizations.read_wanted(document, request.caller, context.now_ms(), legacy=True)
     reader = context.records.reader()
     wanted, org, user = await authorizations.allow(reader, request.caller, wanted)
     await _check_buckets(reader, wanted.permissions, org.id)
-    legacy = make(context, wanted.token, org.id, user.id, wanted.permissions, wanted.description, wanted.status)
+    told = (wanted.permissions, wanted.description, wanted.status, wanted.expires_ms)
+    legacy = make(context, wanted.token, org.id, user.id, *told)
     await store(context, legacy, org, user)
     return await authorizations.answer_one(reader, legacy, legacy.name, PATH, 201)
 

@@ -39,6 +39,7 @@ class Request:
     remote: str = ""
     body: bytes = b""
     params: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
     @property
     def caller(self) -> Identity:

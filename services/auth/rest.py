@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from common.errors import NotFound, TooLarge, Unauthorized, Unavailable
+from common.errors import Forbidden, InfluxError, NotFound, TooLarge, TooManyRequests, Unauthorized, Unavailable
 from services.auth import (
+    audited,
     buckets,
     dbrp,
     discovery,
@@ -118,10 +119,11 @@ class _Node:
     words: dict[str, _Node]
     named: list[tuple[str, _Node]]
     methods: dict[str, Function]
+    path: list[str]
 
 
 def _build(routes: Mapping[str, Mapping[str, Function]]) -> _Node:
-    root = _Node({}, [], {})
+    root = _Node({}, [], {}, [])
     for path, methods in routes.items():
         node = root
         for part in path.strip("/").split("/"):
@@ -129,11 +131,12 @@ def _build(routes: Mapping[str, Mapping[str, Function]]) -> _Node:
                 name = part[1:-1]
                 below = next((child for known, child in node.named if known == name), None)
                 if below is None:
-                    below = _Node({}, [], {})
+                    below = _Node({}, [], {}, [])
                     node.named.append((name, below))
                 node = below
             else:
-                node = node.words.setdefault(part, _Node({}, [], {}))
+                node = node.words.setdefault(part, _Node({}, [], {}, []))
+        node.path[:] = [path]
         node.methods.update(methods)
     return root
 
@@ -184,7 +187,17 @@ async def handle(context: Context, request: Request) -> Answer:
     function = node.methods.get(request.method)
     if function is None:
         return Answer(405, headers=(("Allow", ", ".join(sorted(node.methods))),))
-    return await _decide(context, function, dataclasses.replace(request, path=path, params=params))
+    request = dataclasses.replace(request, path=path, params=params)
+    event = audited.EVENTS.get((request.method, node.path[0]))
+    try:
+        answer = await _decide(context, function, request)
+    except InfluxError as error:
+        if event or isinstance(error, Unauthorized | Forbidden | TooManyRequests):
+            context.audit.record(event or audited.REFUSED, error.code, **audited.facts_of(request))
+        raise
+    if event:
+        context.audit.record(event, "ok", **audited.facts_of(request, answer))
+    return answer
 
 
 async def _decide(context: Context, function: Function, request: Request) -> Answer:

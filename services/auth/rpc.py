@@ -30,6 +30,10 @@ class _VerifyHead(msgspec.Struct):
     remote: str = ""
 
 
+class _UsedHead(msgspec.Struct):
+    used: dict[str, int]
+
+
 class _BucketHead(msgspec.Struct):
     bucket: str
     org: str = ""
@@ -84,9 +88,15 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
             head.secret,
             head.remote,
             b"".join(parts),
+            request_id=head.request_id,
         )
         answer = await rest.handle(context, request)
         return Reply({"status": answer.status, "headers": [list(h) for h in answer.headers]}, [answer.body])
+
+    async def used(call: Call) -> Reply:
+        await call.finish()
+        context.uses.note(_decode(call.head, _UsedHead).used)
+        return Reply({})
 
     async def bucket(call: Call) -> Reply:
         await call.finish()
@@ -105,4 +115,4 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
         head, parts = hub.subscribe()
         return Reply(head, parts)
 
-    return {"verify": verify, "rest": rest_call, "bucket": bucket, "mappings": mappings, "feed": feed}
+    return {"verify": verify, "rest": rest_call, "used": used, "bucket": bucket, "mappings": mappings, "feed": feed}

@@ -37,7 +37,7 @@ async def verify(context: Context, cookie: str) -> Found[Identity]:
     if session is None:
         raise Unauthorized(REFUSED)
     user, (_, permissions) = await asyncio.gather(
-        reader.find(User, session.user_id), read_permissions(reader, session.user_id)
+        reader.find(User, session.user_id), read_permissions(reader, session.user_id, context.now_ms())
     )
     if user is None or user.status == INACTIVE:
         raise Forbidden("User is inactive")
@@ -46,12 +46,13 @@ async def verify(context: Context, cookie: str) -> Found[Identity]:
     return Found(identity, reader.number, (f"session:{session.id}", f"user:{user.id}"))
 
 
-async def read_permissions(reader: Reader, user_id: str) -> tuple[list[Member], tuple[Permission, ...]]:
+async def read_permissions(reader: Reader, user_id: str, now_ms: int) -> tuple[list[Member], tuple[Permission, ...]]:
     """A user's memberships, oldest first, and what it may do by them, on itself and by all its tokens."""
     members, tokens = await asyncio.gather(
         reader.list_all(Member, "user_id", user_id), reader.list_all(ApiToken, "user_id", user_id)
     )
-    held = (permission for token in tokens for permission in token.permissions)
+    # What has expired gives no more.
+    held = (p for token in tokens if (token.expires_ms or now_ms + 1) > now_ms for p in token.permissions)
     return members, tuple(dict.fromkeys((*membership_permissions(members, user_id), *held)))
 
 
@@ -98,16 +99,15 @@ def membership_permissions(members: Iterable[Member], user_id: str) -> list[Perm
 
 async def sign_in(context: Context, request: Request) -> Answer:
     """``POST /api/v2/signin`` with Basic: a new session and its cookie."""
+    if request.scheme != "basic":
+        raise Unauthorized(REFUSED)
     reader = context.records.reader()
-    user = password = None
-    if request.scheme == "basic" and request.user:
-        user = await reader.find_unique(User, User.name_key(request.user))
+    async with context.attempts.one(request.user, request.remote):
+        user = await reader.find_unique(User, User.name_key(request.user)) if request.user else None
         password = await reader.find(Password, user.id) if user else None
-    elif request.scheme != "basic":
-        raise Unauthorized(REFUSED)
-    right = await context.passwords.matches(request.secret, password.hash if password else None)
-    if user is None or not right:
-        raise Unauthorized(REFUSED)
+        right = await context.passwords.matches(request.secret, password.hash if password else None)
+        if user is None or not right:
+            raise Unauthorized(REFUSED)
     cookie, expires_ms = await create(context, reader, user)
     expires = datetime.fromtimestamp(expires_ms // 1000, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     value = f"{COOKIE}={cookie}; Path=/api/; Expires={expires}; HttpOnly; SameSite=Strict"

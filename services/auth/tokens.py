@@ -16,13 +16,14 @@ PATH = "/api/v2/authorizations"
 
 def make(
     context: Context, value: str, org_id: str, user_id: str, permissions: tuple[Permission, ...],
-    description: str = "", status: str = "active",
+    description: str = "", status: str = "active", expires_ms: int | None = None,
 ) -> ApiToken:  # fmt: skip
     """A new token of the value *value*."""
     now_ns = context.now_ns()
     return ApiToken(
         id=context.ids.sortable(), key=context.hasher.token(value), org_id=org_id, user_id=user_id, status=status,
         description=description, permissions=permissions, created_ns=now_ns, updated_ns=now_ns,
+        expires_ms=expires_ms,
     )  # fmt: skip
 
 
@@ -33,11 +34,12 @@ async def list_(context: Context, request: Request) -> Answer:
 
 async def create(context: Context, request: Request) -> Answer:
     document = request.document(authorizations.DECODE)
-    wanted = authorizations.read_wanted(document, request.caller, legacy=False)
+    wanted = authorizations.read_wanted(document, request.caller, context.now_ms(), legacy=False)
     reader = context.records.reader()
     wanted, org, user = await authorizations.allow(reader, request.caller, wanted)
     value = make_secret()
-    token = make(context, value, org.id, user.id, wanted.permissions, wanted.description, wanted.status)
+    told = (wanted.permissions, wanted.description, wanted.status, wanted.expires_ms)
+    token = make(context, value, org.id, user.id, *told)
     await store(context, token, org, user)
     return await authorizations.answer_one(reader, token, value, PATH, 201)
 

@@ -184,8 +184,9 @@ async def _change_password(context: Context, request: Request, id: str) -> Answe
     reader, user = await _password_target(context, request, id)
     check(request.caller, "write", "users", user.id)
     stored = await reader.find(Password, user.id)
-    if not await context.passwords.matches(request.secret, stored.hash if stored else None):
-        raise Forbidden("your username or password is incorrect")
+    async with context.attempts.one(user.name, request.remote):
+        if not await context.passwords.matches(request.secret, stored.hash if stored else None):
+            raise Forbidden("your username or password is incorrect")
     await set_password(context, reader, user, document.text("password") or "", _own_session(request))
     return NO_CONTENT
 

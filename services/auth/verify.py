@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
 
-from common.errors import Forbidden, InfluxError, Unauthorized
+from common.errors import Forbidden, InfluxError, TooManyRequests, Unauthorized
 from common.identity import Identity
 from services.auth import jwt, sessions
 from services.auth.caches import Caches, Found
@@ -26,6 +26,8 @@ V1, V2 = "v1", "v2"
 # What is longer is no credential: a bound on the keys and tags of the caches.
 MAX_CREDENTIAL_BYTES = 4096
 UNKNOWN = {V1: "Unauthorized", V2: "unauthorized access"}
+PASSWORD_SCHEMES = frozenset(("basic", "query"))
+EXPIRED = {V1: "Unauthorized: token has expired", V2: "token has expired"}
 INACTIVE_USER = "User is inactive"
 
 
@@ -70,8 +72,13 @@ class Verifier:
         try:
             found = await self._verify(credential)
             result = "allowed"
-        except (Unauthorized, Forbidden):
+        except (Unauthorized, Forbidden, TooManyRequests) as error:
             result = "refused"
+            name = credential.user[:MAX_CREDENTIAL_BYTES]
+            self._context.audit.record(
+                "credential.refused", error.code, reason=str(error), dialect=credential.dialect,
+                scheme=credential.scheme, user=name, remote=credential.remote,
+            )  # fmt: skip
             raise
         finally:
             scheme = credential.scheme if credential.scheme in _METHODS[V2] or credential.scheme in _METHODS[V1] else ""
@@ -86,11 +93,20 @@ class Verifier:
             raise Unauthorized(UNKNOWN[credential.dialect])
         if credential.scheme == "session":
             return await sessions.verify(self._context, credential.secret)
+        if credential.scheme in PASSWORD_SCHEMES:
+            # Before the cache too: else a right guess would show through it, however many were wrong.
+            self._context.attempts.check(credential.user, credential.remote)
         key = self._cache_key(credential)
         found = self._caches.verified.find(key)
         if found is None or (found.value.expires_ms or self._context.now_ms() + 1) <= self._context.now_ms():
-            found = await method(self, credential)
+            if credential.scheme in PASSWORD_SCHEMES:
+                async with self._context.attempts.one(credential.user, credential.remote):
+                    found = await method(self, credential)
+            else:
+                found = await method(self, credential)
             self._caches.verified.put(key, found)
+        elif credential.scheme in PASSWORD_SCHEMES:
+            self._context.attempts.right(credential.user, credential.remote)
         return found
 
     def _cache_key(self, credential: Credential) -> bytes:
@@ -131,7 +147,7 @@ class Verifier:
             raise Unauthorized("user not found")
         if user.status != ACTIVE:
             raise Unauthorized(UNKNOWN[V1])
-        members, permissions = await sessions.read_permissions(reader, user.id)
+        members, permissions = await sessions.read_permissions(reader, user.id, self._context.now_ms())
         orgs = [member.resource_id for member in members if member.resource_type == "orgs"]
         identity = Identity("jwt", user.id, user.id, orgs[0] if orgs else None, permissions)
         return Found(identity, reader.number, (f"user:{user.id}",))
@@ -171,7 +187,7 @@ class Verifier:
             refused = Forbidden(INACTIVE_USER)
         expires_ms = authorization.expires_ms
         if refused is None and expires_ms is not None and expires_ms <= self._context.now_ms():
-            refused = Unauthorized("token has expired")
+            refused = Unauthorized(EXPIRED[dialect])
         if refused is not None:
             raise refused
         identity = Identity(

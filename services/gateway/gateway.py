@@ -9,6 +9,7 @@ from aiohttp import web
 
 from common.budget import Budget
 from common.rpc import RpcClient
+from services.gateway import csrf
 from services.gateway.batching import Batcher
 from services.gateway.config import GatewaySettings
 from services.gateway.credentials import Credential, find_v1, find_v2
@@ -37,7 +38,10 @@ class Gateway:
 
     async def caller_of(self, exchange: Exchange) -> Caller:
         """The verified caller. Raises Unauthorized and what else ``auth.verify`` raises."""
-        caller = await self.identities.verify(exchange.route.dialect, find_credential(exchange), exchange.remote)
+        credential = find_credential(exchange)
+        if credential is not None and credential.scheme == "session":
+            csrf.check(exchange.request.method, exchange.request.headers)
+        caller = await self.identities.verify(exchange.route.dialect, credential, exchange.remote)
         exchange.verified = True
         exchange.org_id = caller.identity.org_id
         return caller

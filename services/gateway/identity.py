@@ -15,11 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.cache import ToldCache
-from common.errors import Unauthorized, Unavailable
+from common.errors import InfluxError, Unauthorized, Unavailable
 from common.identity import Identity
+from common.log import get_logger
 from common.rpc import RpcClient
 from services.gateway.credentials import Credential
 
+log = get_logger("gateway")
+PASSWORD_SCHEMES = frozenset(("basic", "query"))
+TELL_EVERY_S = 15.0
+MAX_USED_PER_CALL = 10_000
 MAX_ASKING = 64
 MAX_WAITING = 2000
 ASK_TIMEOUT_S = 10.0
@@ -62,22 +67,26 @@ class Identities:
         self._key = secrets.token_bytes(32)
         self.cache: ToldCache[Caller] = ToldCache(max_entries, clock_s)
         self._asking: dict[bytes, asyncio.Task[Caller]] = {}
+        self._used: dict[str, int] = {}
         self._slots = asyncio.Semaphore(MAX_ASKING)
 
-    def key_of(self, dialect: str, credential: Credential) -> bytes:
-        """Under what a credential is remembered."""
-        text = f"{dialect} {credential.scheme} {len(credential.user)} {credential.user}{credential.secret}"
+    def key_of(self, dialect: str, credential: Credential, remote: str) -> bytes:
+        """Under what a credential is remembered; a password for each address, since auth counts wrong ones by it."""
+        place = remote if credential.scheme in PASSWORD_SCHEMES else ""
+        text = f"{dialect} {credential.scheme} {place} {len(credential.user)} {credential.user}{credential.secret}"
         return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), key=self._key, digest_size=16).digest()
 
     async def verify(self, dialect: str, credential: Credential | None, remote: str) -> Caller:
         """Who that is. Raises Unauthorized, Forbidden, or Unavailable when auth can't be asked."""
         if credential is None:
             raise Unauthorized("unauthorized access")
-        key = self.key_of(dialect, credential)
+        key = self.key_of(dialect, credential, remote)
         caller = self.cache.find(key)
         if caller is not None:
             expires_ms = caller.identity.expires_ms
-            if expires_ms is None or self._clock_ms() < expires_ms:
+            now_ms = self._clock_ms()
+            if expires_ms is None or now_ms < expires_ms:
+                self._note(caller.identity, now_ms)
                 return caller
         asking = self._asking.get(key)
         if asking is None:
@@ -87,6 +96,29 @@ class Identities:
             asking.add_done_callback(lambda task: self._forget(key, task))
         # Shielded: others may wait for the same answer when this client goes away.
         return await asyncio.shield(asking)
+
+    def _note(self, identity: Identity, now_ms: int) -> None:
+        if identity.kind in ("token", "legacy") and (
+            identity.credential_id in self._used or len(self._used) < MAX_USED_PER_CALL
+        ):
+            self._used[identity.credential_id] = now_ms
+
+    async def keep_telling(self) -> None:
+        """Tell auth every 15 s what was used, for ever."""
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Tell auth what was used since it was last told."""
+        used, self._used = self._used, {}
+        if not used:
+            return
+        try:
+            await self._client.call(self._auth_url, "auth.used", {"used": used}, timeout_s=ASK_TIMEOUT_S)
+        except InfluxError as error:
+            log.warning("cannot tell auth which tokens were used", reason=str(error))
+            self._used = used | self._used
 
     def _forget(self, key: bytes, task: asyncio.Task[Caller]) -> None:
         del self._asking[key]
@@ -107,6 +139,7 @@ class Identities:
             )
         wire = answer.head["identity"]
         caller = Caller(Identity.from_wire(wire), wire)
+        self._note(caller.identity, self._clock_ms())
         # Each use of a session prolongs it, so auth has to see each.
         if credential.scheme != "session":
             self.cache.put(key, caller, answer.head["tags"], answer.head["number"])

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from common.errors import InfluxError, MethodNotAllowed, NotImplementedHere
+from services.gateway import csrf
 from services.gateway.bodies import whole_body
 from services.gateway.credentials import Credential, find_basic, find_session
 from services.gateway.dialects import layout_of
@@ -47,6 +48,8 @@ async def rest(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
     if not is_open_rest(request.method, exchange.path):
         identity = (await gateway.caller_of(exchange)).wire
     own = _own_credential(exchange)
+    if own is not None and own.scheme == "session":
+        csrf.check(request.method, request.headers)
     head: dict[str, Any] = {
         "method": request.method,
         "path": exchange.path,

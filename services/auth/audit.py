@@ -1,0 +1,110 @@
+"""The audit log: one JSON line for each security event: when, what, who, from where, with what result; no secret.
+
+``record`` never waits; a task writes what has gathered, off the loop. The file is bounded: at its size it is put aside
+as ``.1``, and of older ones four stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from common.log import get_logger
+
+log = get_logger("audit")
+STDERR, OFF = "stderr", "off"
+MAX_PENDING = 10_000
+MAX_TEXT = 256
+OLD_FILES = 4
+WRITE_EVERY_S = 0.1
+
+
+class Audit:
+    """Takes events and writes them.
+
+    Args:
+        target: path of a file, ``stderr`` or ``off``.
+        max_bytes: size at which the file is put aside.
+    """
+
+    def __init__(self, target: str = OFF, max_bytes: int = 16 << 20) -> None:
+        self._target = target
+        self._max_bytes = max_bytes
+        self._pending: list[bytes] = []
+        self._lost = 0
+        self._woken = asyncio.Event()
+
+    def record(self, event: str, result: str, **facts: Any) -> None:
+        """One event; facts that are None or empty are left out, long texts are cut."""
+        if self._target == OFF:
+            return
+        if len(self._pending) >= MAX_PENDING:
+            self._lost += 1
+            return
+        self._pending.append(_line(event, result, facts))
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Write what comes, until cancelled; then the rest."""
+        try:
+            while True:
+                await self._woken.wait()
+                self._woken.clear()
+                await asyncio.to_thread(self._write)
+                await asyncio.sleep(WRITE_EVERY_S)
+        finally:
+            self._write()
+
+    def _write(self) -> None:
+        lines, self._pending = self._pending, []
+        lost, self._lost = self._lost, 0
+        if lost:
+            lines.append(_line("audit.lost", "error", {"events": lost}))
+        if not lines:
+            return
+        try:
+            if self._target == STDERR:
+                sys.stderr.buffer.write(b"".join(lines))
+                sys.stderr.buffer.flush()
+            else:
+                self._append(Path(self._target), b"".join(lines))
+        except OSError as error:
+            self._lost += len(lines)
+            log.error("cannot write the audit log", path=self._target, reason=str(error))
+
+    def _append(self, path: Path, text: bytes) -> None:
+        """In one write, so that lines of other processes stay whole."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, text)
+            is_full = os.fstat(descriptor).st_size >= self._max_bytes
+        finally:
+            os.close(descriptor)
+        if is_full:
+            _put_aside(path)
+
+
+def _put_aside(path: Path) -> None:
+    names = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, OLD_FILES + 1))]
+    for older, newer in zip(reversed(names), list(reversed(names))[1:], strict=False):
+        if newer.exists():
+            newer.replace(older)
+
+
+def _line(event: str, result: str, facts: dict[str, Any]) -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    told = {name: _short(value) for name, value in facts.items() if value not in (None, "")}
+    # Lone surrogates, which names may hold, are no UTF-8.
+    return orjson.dumps({"time": now, "event": event, "result": result, **told}) + b"\n"
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_TEXT].encode("utf-8", "replace").decode()
+    return value
