@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.errors import Invalid
+from common.errors import Invalid, NotImplementedHere
 from common.model import MIN_TIME_NS, FieldType
 from services.query.engine import spec
 from services.query.engine.expressions import (
@@ -96,7 +96,7 @@ class _Binder:
     schema: Schema
     types: Mapping[str, FieldType]
     compile_pattern: CompilePattern
-    leaves: list[Ref | Call] = field(default_factory=list)
+    leaves: dict[Ref | Call, int] = field(default_factory=dict)  # each with its place
     seen: frozenset[str] = frozenset()
 
     # ------------------------------------------------------------ names
@@ -136,15 +136,15 @@ class _Binder:
         return constant(expr)
 
     def _leaf(self, leaf: Ref | Call) -> Leaf:
-        if leaf not in self.leaves:
-            self.leaves.append(leaf)
-        return Leaf(self.leaves.index(leaf))
+        return Leaf(self.leaves.setdefault(leaf, len(self.leaves)))
 
     def _call(self, call: tree.Call) -> Call:
         inner = distinct_argument(call.args[0]) if call.name == "count" else None
         if inner is not None:
             return Call("count_distinct", self._argument(inner.args[0]))
         argument = call.args[0]
+        if call.name == "sum_hll":
+            raise NotImplementedHere("not implemented: sum_hll() without count_hll() around it")
         if call.name == "count_hll" and isinstance(argument, tree.Call):
             return Call("count_hll", self._argument(argument.args[0]))
         if isinstance(argument, tree.Distinct):

@@ -280,14 +280,14 @@ def _told(name: str, task: Task, answer: Answer, checked: Checked) -> Iterator[R
 
 
 def _result_column(name: str, vector: Vector, mixed: bool) -> ResultColumn:
-    """A column for the renderers; *mixed*: fill(number) may have put numbers among strings."""
+    """A column for the renderers; *mixed*: fill(number) may have put numbers among strings and booleans."""
     valid = vector.valid
     values: Any = vector.values
     if vector.type is FieldType.FLOAT:
         lost = np.isnan(values)
         if lost.any():
             values, valid = np.where(lost, 0.0, values), vector.mask & ~lost
-    elif vector.type is FieldType.STRING:
+    elif values.dtype == object:
         values = values.tolist()
         if mixed and any(not isinstance(value, str) for value in values):
             return ResultColumn(name, Kind.MIXED, values)

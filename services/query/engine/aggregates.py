@@ -65,7 +65,8 @@ def stddev(sample: Sample) -> Points:
     offsets = cell_offsets(rows.cell, len(sample.cells))
     sizes = np.diff(offsets)
     enough = sizes > 1
-    result = deviations(rows.values.astype(np.float64), offsets)
+    with np.errstate(all="ignore"):
+        result = deviations(rows.values.astype(np.float64), offsets)
     return _points(sample, FLOAT, result, None if enough.all() else enough)
 
 

@@ -15,7 +15,7 @@ from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from services.query.engine import aggregates, selectors
 from services.query.engine.answers import Answer, evaluate_outputs, limit_rows, no_answer
 from services.query.engine.cells import Points, Runs, Sample, cut_runs, sample
-from services.query.engine.fill import fill_points
+from services.query.engine.fill import fill_nulls, fill_points
 from services.query.engine.frame import Rows
 from services.query.engine.functions import (
     LOOKS_BACK,
@@ -51,6 +51,9 @@ class CallRun:
         """The rows of the answer, in its order."""
         query = self._query
         single = len(query.calls) == 1
+        if not single and len(query.calls) < len(query.leaves):
+            # A wildcard has become several calls: none of them alone chooses the rows for the columns beside it.
+            raise Invalid("mixing multiple selector functions with tags or fields is not supported")
         results = [self._points(leaf, own_time=single) for leaf in query.leaves if isinstance(leaf, Call)]
         if not any(len(points) for points in results):
             return no_answer()
@@ -171,10 +174,10 @@ class CallRun:
         if not chosen.all():
             vector = Vector(vector.type, vector.values, vector.mask & chosen)
         if query.fill is Filling.NUMBER and query.windows is not None and vector.valid is not None:
-            filler = query.fill_value if vector.type in NUMBERS else 0
             if vector.type in NUMBERS:
-                return Vector(vector.type, np.where(vector.valid, vector.values, vector.values.dtype.type(filler)))
-            return Vector(vector.type, np.where(vector.valid, vector.values, query.fill_value))
+                return fill_nulls(vector, query.fill_value)
+            # A bare number among strings or booleans, as there.
+            return Vector(vector.type, np.where(vector.valid, vector.values.astype(object), query.fill_value))
         return vector
 
     # ------------------------------------------------------------ transformations
@@ -195,7 +198,11 @@ class CallRun:
                 steps = int(call.options[0]) - 1 if call.name == "moving_average" else 1
                 back_ns += steps * query.windows.width_ns
             stream = self._inner_stream(inner, back_ns)
-        return transform(call, stream, query) if len(stream) else stream
+        if not len(stream):
+            return stream
+        if not accepts(call.name, stream.values.type):
+            raise unsupported(call.name, stream.values.type)
+        return transform(call, stream, query)
 
     def _inner_stream(self, inner: Call, back_ns: int) -> Stream:
         """The values of the inner call, window by window, empty windows left out."""
@@ -240,8 +247,13 @@ def _without_nulls(stream: Stream) -> Stream:
 def check_type(name: str, ref: Ref) -> None:
     """Raise Invalid, in InfluxDB's words, when *name* can't take values of that type."""
     if ref.kind is RefKind.FIELD and not accepts(name, ref.type):
-        word = NAME_IN_ERRORS.get(name, name.replace("_", " "))
-        raise Invalid(f"unsupported {word} iterator type: *query.{ref.type.word}InterruptIterator")
+        raise unsupported(name, ref.type)
+
+
+def unsupported(name: str, type: FieldType) -> Invalid:
+    """The refusal of values of *type* by function *name*, in InfluxDB's words."""
+    word = NAME_IN_ERRORS.get(name, name.replace("_", " "))
+    return Invalid(f"unsupported {word} iterator type: *query.{type.word}InterruptIterator")
 
 
 def _no_points(type: FieldType) -> Points:

@@ -85,12 +85,7 @@ def _fill_vector(
     valid[at] = vector.mask
     if fill is Filling.NUMBER:
         if vector.type in NUMBERS:
-            filler = value if vector.type is FieldType.FLOAT else int(float_to_int(np.array([value], np.float64))[0])
-            if isinstance(value, int) and vector.type is not FieldType.FLOAT:
-                filler = value
-            if vector.type is FieldType.UNSIGNED:
-                filler = int(filler) & 0xFFFFFFFFFFFFFFFF
-            values[~present] = filler
+            values[~present] = filler(value, vector.type)
         valid |= ~present
         return Vector(vector.type, values, None if valid.all() else valid)
     if fill is Filling.NULL or (fill is Filling.LINEAR and vector.type not in NUMBERS):
@@ -110,6 +105,24 @@ def _fill_vector(
     values[inside] = line if vector.type is FieldType.FLOAT else line.astype(values.dtype)
     valid |= inside
     return Vector(vector.type, values, None if valid.all() else valid)
+
+
+def filler(value: int | float, type: FieldType) -> int | float:
+    """The number of fill() as a value of a numeric type: cut towards zero, unsigned wraps."""
+    if type is FieldType.FLOAT:
+        return float(value)
+    whole = value if isinstance(value, int) else int(float_to_int(np.array([value], np.float64))[0])
+    if type is FieldType.UNSIGNED:
+        return whole & 0xFFFFFFFFFFFFFFFF
+    return (whole + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def fill_nulls(vector: Vector, value: int | float) -> Vector:
+    """A column of numbers with *value* wherever it has none."""
+    if vector.valid is None or vector.type not in NUMBERS:
+        return vector
+    number = vector.values.dtype.type(filler(value, vector.type))
+    return Vector(vector.type, np.where(vector.valid, vector.values, number))
 
 
 def _neighbours(present: Mask, group_of: Indexes, offsets: Indexes) -> tuple[Indexes, Indexes]:

@@ -22,7 +22,7 @@ _ORDERED = NUMBERS | {BOOLEAN}
 # What a function can take: anything, numbers and booleans, or (the rest) numbers.
 TAKES: dict[str, frozenset[FieldType]] = {
     "count": _ALL, "count_distinct": _ALL, "distinct": _ALL, "mode": _ALL, "first": _ALL, "last": _ALL,
-    "elapsed": _ALL, "sample": _ALL, "sum_hll": _ALL, "max": _ORDERED, "min": _ORDERED,
+    "elapsed": _ALL, "sample": _ALL, "sum_hll": _ALL, "count_hll": _ALL, "max": _ORDERED, "min": _ORDERED,
 }  # fmt: skip
 
 # Functions whose result is of a fixed type; all others give the type that they take.

@@ -44,8 +44,8 @@ class Kernel:
         return self._run is not self.plain
 
     def compile(self) -> None:
-        """Compile into numba's cache, or load from there."""
-        self._run = numba.njit(self._signature, cache=True, nogil=True)(self.plain)
+        """Compile into numba's cache, or load from there. Division by zero gives inf or NaN, as in numpy."""
+        self._run = numba.njit(self._signature, cache=True, nogil=True, error_model="numpy")(self.plain)
 
 
 def kernel(*signature: Any, returns: Any) -> Callable[[Callable[..., Any]], Kernel]:

@@ -13,11 +13,12 @@ import numpy as np
 from common.model import FieldType
 from services.query.engine.answers import Answer, evaluate_outputs, limit_rows, most_rows, no_answer
 from services.query.engine.cells import RowRefs
+from services.query.engine.fill import fill_nulls
 from services.query.engine.frame import Rows
 from services.query.engine.kernels import NO_TIES, merge_streams
 from services.query.engine.scan import Scan, column
 from services.query.engine.spec import Filling, Query, Ref, RefKind
-from services.query.engine.vectors import NUMBERS, Indexes, Vector, cast, word_ranks
+from services.query.engine.vectors import Indexes, Vector, cast, word_ranks
 
 
 def run_raw(query: Query, scanned: Scan) -> Answer:
@@ -31,7 +32,7 @@ def run_raw(query: Query, scanned: Scan) -> Answer:
     leaves = [leaf_column(order.refs, scanned, ref) for ref in refs]
     columns = evaluate_outputs(query.outputs, leaves, len(groups))
     if query.fill is Filling.NUMBER:
-        columns = [_fill_nulls(vector, query.fill_value) for vector in columns]
+        columns = [fill_nulls(vector, query.fill_value) for vector in columns]
     return limit_rows(Answer(groups, times, columns), query)
 
 
@@ -56,13 +57,6 @@ def leaf_column(refs: RowRefs, scanned: Scan, ref: Ref) -> Vector:
         codes = table.codes[ref.name][refs.series()]
         return Vector(FieldType.STRING, table.words[ref.name][codes], codes != 0)
     return refs.column(ref.name, ref.type)
-
-
-def _fill_nulls(vector: Vector, value: int | float) -> Vector:
-    if vector.valid is None or vector.type not in NUMBERS:
-        return vector
-    filler = vector.values.dtype.type(value)
-    return Vector(vector.type, np.where(vector.valid, vector.values, filler))
 
 
 # ---------------------------------------------------------------- order of rows

@@ -166,5 +166,6 @@ def _fit(stream: Stream, start: int, stop: int, horizon: int, season: int, width
     series = np.full(length, np.nan)
     # Of values in one window the first counts.
     series[places[::-1]] = stream.values.values[start:stop][::-1].astype(np.float64)
-    result: Floats = forecast(series, horizon, season)
+    with np.errstate(all="ignore"):
+        result: Floats = forecast(series, horizon, season)
     return result

@@ -22,6 +22,7 @@ from services.query.statements import EXECUTORS
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import read_points
 
+NOW_NS = 1_790_000_000_000_000_000
 TESTS = Path(__file__).parents[3]
 # Answers that are not those of 2.9.0, by a decision or because the statement is another's: held by the system test.
 NOT_HERE = {
@@ -32,7 +33,8 @@ TOPICS_NOT_HERE = {"errors.parse", "admin"}
 
 @lru_cache
 def recorded() -> tuple[dict[str, Any], dict[str, Any]]:
-    items = [json.loads(line) for line in (TESTS / "data" / "influxql-examples.jsonl").open()]
+    text = (TESTS / "data" / "influxql-examples.jsonl").read_text()
+    items = [json.loads(line) for line in text.splitlines()]
     cases = {item["id"]: item for item in items if item["type"] == "case"}
     return {item["id"]: item for item in items if item["type"] == "dataset"}, cases
 
@@ -52,7 +54,7 @@ def storage_of(dataset: str) -> MemoryStorage:
     return storage
 
 
-async def ask(case: dict[str, Any]) -> tuple[int, list[Any]]:
+async def ask(case: dict[str, Any], now_ns: int = NOW_NS) -> tuple[int, list[Any]]:
     params, dataset = case["params"], recorded()[0][case["dataset"]]
     try:
         statements = parse(case["query"], parse_params(params.get("params", "")))
@@ -60,7 +62,7 @@ async def ask(case: dict[str, Any]) -> tuple[int, list[Any]]:
         return 400, [{"code": "invalid", "message": f"failed to parse query: {error}"}]
     except Invalid as error:
         return 400, [{"code": "invalid", "message": str(error)}]
-    context = make_context(storage_of(case["dataset"]), dataset["id"], dataset["rps"], params.get("rp", ""))
+    context = make_context(storage_of(case["dataset"]), dataset["id"], dataset["rps"], params.get("rp", ""), now_ns)
     chunked = params.get("chunked") == "true"
     renderer = make_renderer("application/json", Style(epoch_of(params.get("epoch", "")), chunked))
     limits = Limits(int(params.get("chunk_size", 10_000)), 1e12, chunked)
