@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 from common.errors import InfluxError, InternalError, Unavailable
 from common.log import get_logger
+from common.model import FieldType
 from services.storage.catalog import Loaded, StoredRecord, Transaction, UnusableCatalog
 from services.storage.fatal import end_process
 from services.storage.segment_store import SegmentStore
@@ -29,6 +30,8 @@ from services.storage.sqlite.segment_store import SqliteSegmentStore
 from services.storage.sqlite.transaction import SqliteTransaction
 
 T = TypeVar("T")
+# What reading a damaged file comes to: rows have other types than they were written with, texts are no UTF-8.
+DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError)
 log = get_logger("storage.sqlite")
 FILE_NAME = "tidegate.db"
 # Free pages that stay in the file for what comes next, and bytes that are given back at a time.
@@ -95,7 +98,7 @@ class SqliteCatalog:
             cut = f"PRAGMA journal_size_limit={self._log_limit_bytes // 2}"
             await self._writer.run(lambda connection: connection.execute(cut).fetchall())
             await self._readers.open()
-        except sqlite3.Error as error:
+        except DAMAGE as error:
             raise UnusableCatalog(str(error)) from error
         if not connections.is_fixed_version():
             log.warning(
@@ -126,9 +129,12 @@ class SqliteCatalog:
 
     async def load(self) -> Loaded:
         try:
-            return await self._readers.run(reads.load)
-        except sqlite3.Error as error:
-            raise UnusableCatalog(str(error)) from error
+            loaded = await self._readers.run(reads.load)
+            for _, _, _, type in loaded.fields:
+                FieldType(type)
+        except DAMAGE as error:
+            raise UnusableCatalog(f"it is damaged: {error}") from error
+        return loaded
 
     # ---- writing
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from common.errors import Unavailable
+from services.storage.catalog import UnusableCatalog
 from services.storage.sqlite.catalog import FILE_NAME, SqliteCatalog
 
 
@@ -67,3 +68,30 @@ def test_a_file_system_that_became_read_only_refuses_writes_but_a_failed_sync_is
     catalog._checkpoint_all(failing(sqlite3.SQLITE_IOERR_WRITE))
     with pytest.raises(Ended):
         catalog._transact(failing(sqlite3.SQLITE_IOERR_FSYNC), lambda _transaction: None)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "INSERT INTO fields VALUES (1, 0, x'76', 99)",
+        "INSERT INTO fields VALUES (1, 0, x'76', x'00')",
+        "UPDATE measurements SET name = 7",
+        "PRAGMA writable_schema=1; UPDATE sqlite_schema SET sql = replace(sql, 'CREATE', CAST(x'43c5' AS TEXT))",
+    ],
+)
+async def test_damage_in_the_small_tables_is_said_at_the_start(tmp_path: Path, damage: str) -> None:
+    catalog = SqliteCatalog(tmp_path, on_fatal=end)
+    await catalog.open()
+    await catalog.close()
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.execute("INSERT INTO measurements VALUES (1, x'62', x'6d', 0)")
+    connection.commit()
+    connection.executescript(damage)
+    connection.close()
+    catalog = SqliteCatalog(tmp_path, on_fatal=end)
+    try:
+        with pytest.raises(UnusableCatalog):
+            await catalog.open()
+            await catalog.load()
+    finally:
+        await catalog.close()
