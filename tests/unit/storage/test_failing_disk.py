@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any, NoReturn
@@ -95,3 +96,4 @@ async def test_damage_in_the_small_tables_is_said_at_the_start(tmp_path: Path, d
             await catalog.load()
     finally:
         await catalog.close()
+        await asyncio.sleep(0.05)  # the thread of a connection that could not be opened tells the loop that it ends
