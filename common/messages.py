@@ -17,6 +17,7 @@ CALLERS: dict[str, frozenset[str]] = {
         "auth.feed": (GATEWAY,),
         "auth.bucket": (INGEST, QUERY),
         "auth.mappings": (INGEST, QUERY),
+        "auth.administer": (QUERY,),
         "ingest.write": (GATEWAY,),
         "query.influxql": (GATEWAY,),
         "query.delete": (GATEWAY,),

@@ -22,6 +22,7 @@ from services.gateway import small
 from services.gateway.access_log import log_request
 from services.gateway.batching import Batcher
 from services.gateway.config import GatewaySettings
+from services.gateway.deletes import delete
 from services.gateway.dialects import INTERNAL_TEXT
 from services.gateway.exchange import Exchange, Proxies
 from services.gateway.gateway import Gateway, Handle
@@ -77,6 +78,7 @@ def build(settings: GatewaySettings) -> web.Application:
         "query": query,
         "rest": rest,
         "planned": planned,
+        "delete": delete,
         "ping": small.ping,
         "health": small.health,
         "ready": small.ready,

@@ -39,7 +39,7 @@ ROUTES: tuple[Route, ...] = (
     Route("/metrics", "open", "metrics"),
     Route("/api/v2/write", "v2", "write", "ingest.write", WRITE_METHODS),
     Route("/api/v2/query", "v2", "planned", None, WRITE_METHODS),
-    Route("/api/v2/delete", "v2", "planned", None, WRITE_METHODS),
+    Route("/api/v2/delete", "v2", "delete", "query.delete", WRITE_METHODS),
     Route("/legacy/authorizations*", "v2", "rest", "auth.rest"),
     Route("/api/v2*", "v2", "rest", "auth.rest"),
     Route("/private/*", "v2", "rest", "auth.rest"),

@@ -19,12 +19,13 @@ from common.log import get_logger
 from common.rpc import RpcClient
 from services.query import compile
 from services.query.config import QuerySettings
+from services.query.delete_request import Deletes
 from services.query.mappings import Mappings
 from services.query.metrics import Metrics
 from services.query.rpc import Methods
 from services.query.segments import Reader
 from services.query.slots import Slots
-from services.query.statements import EXECUTORS
+from services.query.statements import EXECUTORS, EXECUTORS_OF_1X
 
 log = get_logger("query")
 
@@ -46,13 +47,14 @@ class Query:
             },
         )
         self.methods = Methods(
-            EXECUTORS,
+            {**EXECUTORS, **EXECUTORS_OF_1X},
             self.mappings,
             self.reader,
             self.slots,
             metrics,
             settings.query_timeout_s,
             settings.query_max_chars,
+            Deletes(client, settings.auth_url, self.reader),
         )
         self.feed = FeedFollower(
             client, settings.storage_url, "storage.feed", self._on_start, self._on_event, self._on_down

@@ -1,4 +1,4 @@
-"""Statements that administer or change something: for now each answers InfluxDB 2.9's refusal.
+"""InfluxDB 2.9's refusals of statements that administer or change something, for those that nothing runs.
 
 One table: whoever makes a statement work puts its function into ``execute.EXECUTORS`` and takes its words from here.
 Source: spec/influxql.md, 4; http-query-v1.md, 7.
@@ -12,8 +12,6 @@ from services.query.influxql import tree
 # What 2.9 says after ``not implemented: ``.
 WORDS: dict[type, str] = {
     tree.Explain: "EXPLAIN",
-    tree.Delete: "DELETE",
-    tree.DropMeasurement: "DROP MEASUREMENT",
     tree.DropSeries: "DROP SERIES",
     tree.CreateDatabase: "CREATE DATABASE",
     tree.DropDatabase: "DROP DATABASE",

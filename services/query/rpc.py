@@ -13,6 +13,7 @@ from common.errors import Invalid, NotFound, TooLarge
 from common.identity import Identity
 from common.rpc import Call, Handler, Reply
 from services.query.context import MappingSource, QueryContext
+from services.query.delete_request import Deletes
 from services.query.execute import Executor, Limits, execute
 from services.query.influxql import tree
 from services.query.influxql.bind import parse_params
@@ -26,6 +27,7 @@ from services.query.slots import Slots
 if TYPE_CHECKING:
     from services.query.segments import Reader
 
+MAX_DELETE_BYTES = 16 << 20
 DEFAULT_CHUNK_ROWS = 10_000
 MAX_CHUNK_ROWS = 1_000_000
 # The gateway takes no larger part of an answer at a time.
@@ -131,7 +133,9 @@ class Methods:
         metrics: Metrics,
         timeout_s: float,
         max_chars: int,
+        deletes: Deletes,
     ) -> None:
+        self._deletes = deletes
         self._executors = executors
         self._parser = Parser()
         self._mappings = mappings
@@ -142,7 +146,19 @@ class Methods:
         self._max_chars = max_chars
 
     def handlers(self) -> Mapping[str, Handler]:
-        return {"influxql": self.influxql}
+        return {"influxql": self.influxql, "delete": self.delete}
+
+    async def delete(self, call: Call) -> Reply:
+        """``query.delete``."""
+        parts = await call.parts(MAX_DELETE_BYTES)
+        match call.head:
+            case {"params": dict(params), "identity": list(identity)} if all(
+                isinstance(value, str) for value in params.values()
+            ):
+                async with self._slots.turn():
+                    await self._deletes.delete(b"".join(parts), params, Identity.from_wire(identity))
+                return Reply({})
+        raise Invalid("cannot delete: the head has no known form")
 
     async def influxql(self, call: Call) -> Reply:
         await call.finish()

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.budget import Budget
 from common.errors import Gone, Unavailable
+from common.merge import filter_rows
 from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket, FieldType
 from common.rpc import RpcClient
 from common.segment import Block, decode_dictionary
+from common.tombstones import Tombstone, hidden_rows
 from services.query import units
 from services.query.engine.frame import Piece, SeriesTable
+from services.query.liveness import Living, Mask, chunks_wanted, hidden_by, only, stones_on, with_keys_of
 from services.query.series_index import SeriesIndex
 from services.query.units import Segment, Unit
 
@@ -28,6 +31,8 @@ MAX_PLANS = 8
 # Measurements whose plan and series are held; the least recently used go first.
 MAX_MEASUREMENTS = 10_000
 MAX_BUCKETS = 1_000
+# Measurements that are looked at together.
+MAX_TOGETHER = 64
 # Chunks asked for in one call, so that no answer is without bound.
 MAX_FETCHED_BYTES = 64 << 20
 # Decoded columns may take this part of the process's budget; the rest is for queries under way.
@@ -55,6 +60,9 @@ class _Held:
         shards: segments by shard (start, stop), each list ascending in order.
         units: keys of a shard's resolved units in the cache, with the ids of the segments that they were made of.
         plan_bytes: what is counted in the budget for plan and series.
+        tombstones: deletes that hide rows of the segments, or put series in doubt.
+        living: which series have rows; None where no delete puts it in doubt.
+        views: a table and which are alive, the living ones of it alone, and it with their keys.
     """
 
     key: tuple[str, str]
@@ -66,6 +74,9 @@ class _Held:
     units: dict[tuple[int, int], tuple[tuple[int, ...], list[UnitKey]]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     plan_bytes: int = 0
+    tombstones: tuple[Tombstone, ...] = ()
+    living: Living | None = None
+    views: tuple[SeriesTable, Mask, SeriesTable, SeriesTable] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +86,18 @@ class Measured:
     Attributes:
         table: its series.
         shards: segments by shard (start, stop).
+        tombstones: deletes that hide rows of them.
+        generation: of the dictionary that the codes of the series are of.
+        living: the series that have rows, alone, with codes of their own.
     """
 
     bucket: Bucket
     name: str
     table: SeriesTable
     shards: dict[tuple[int, int], list[Segment]]
+    tombstones: tuple[Tombstone, ...]
+    generation: int
+    living: SeriesTable
 
     def fields(self, start_ns: int, stop_ns: int) -> dict[str, FieldType]:
         """Fields in the shards that touch the range; of several types the first of ``FieldType``."""
@@ -114,7 +131,7 @@ class Reader:
         self._client = client
         self._url = storage_url
         self._budget = budget
-        self._measurements: OrderedDict[str, tuple[int, list[MeasurementInfo]]] = OrderedDict()
+        self._measurements: OrderedDict[str, tuple[int, list[MeasurementInfo], frozenset[str]]] = OrderedDict()
         self._held: OrderedDict[tuple[str, str], _Held] = OrderedDict()
         self._cache = UnitCache(budget, int(budget.limit_bytes * CACHE_SHARE))
         self._waiting: dict[str, _Batch] = {}
@@ -134,31 +151,89 @@ class Reader:
         listed = answer.get("measurements")
         if listed is None and held is not None and answer["version"] == held[0]:
             self._measurements.move_to_end(bucket.id)
-            return held[1]
+            return await self._that_live(bucket, held[1], held[2])
         infos = [
             MeasurementInfo(name, count, tuple((start, key, FieldType(type)) for start, key, type in fields))
-            for name, count, fields in listed or ()
+            for name, count, fields, _ in listed or ()
         ]
-        self._measurements[bucket.id] = (answer["version"], infos)
+        doubtful = frozenset(name for name, _, _, is_in_doubt in listed or () if is_in_doubt)
+        self._measurements[bucket.id] = (answer["version"], infos, doubtful)
         if len(self._measurements) > MAX_BUCKETS:
             self._measurements.popitem(last=False)
-        return infos
+        return await self._that_live(bucket, infos, doubtful)
+
+    async def _that_live(
+        self, bucket: Bucket, infos: list[MeasurementInfo], doubtful: frozenset[str]
+    ) -> list[MeasurementInfo]:
+        """*infos* without the doubtful ones in which deletes left no row."""
+        if not doubtful:
+            return infos
+        names = sorted(doubtful)
+        dead: set[str] = set()
+        for start in range(0, len(names), MAX_TOGETHER):
+            some = names[start : start + MAX_TOGETHER]
+            found = await asyncio.gather(*(self.measured(bucket, name) for name in some))
+            dead.update(name for name, measured in zip(some, found, strict=True) if measured is None)
+        return [info for info in infos if info.name not in dead]
 
     async def series(self, bucket: Bucket, name: str) -> SeriesTable:
-        """The series of a measurement, empty when there is none of that name."""
+        """The series of a measurement that have rows, empty when there is none of that name."""
         measured = await self.measured(bucket, name)
-        return SeriesIndex().table if measured is None else measured.table
+        return SeriesIndex().table if measured is None else measured.living
 
     async def measured(self, bucket: Bucket, name: str) -> Measured | None:
-        """The state of a measurement, not older than this call; None when there is none."""
-        await self._refresh(bucket.id, name)
-        held = self._held.get((bucket.id, name))
-        if held is None:
-            return None
-        if held.index.count < held.wanted_series or held.generation < 0:
-            async with held.lock:
-                await self._read_series(bucket.id, name, held)
-        return Measured(bucket, name, held.index.table, held.shards)
+        """The state of a measurement, not older than this call; None when there is none, or deletes left no row."""
+        for _ in range(MAX_PLANS):
+            await self._refresh(bucket.id, name)
+            held = self._held.get((bucket.id, name))
+            if held is None:
+                return None
+            if held.index.count < held.wanted_series or held.generation < 0:
+                async with held.lock:
+                    await self._read_series(bucket.id, name, held)
+            table, living = held.index.table, held.index.table
+            shards, stones = held.shards, held.tombstones
+            if stones:
+                try:
+                    async with held.lock:
+                        table, living = await self._living(held, shards, stones)
+                except Gone:
+                    held.version = -1
+                    continue
+                if not living.count:
+                    return None
+            return Measured(bucket, name, table, shards, stones, held.generation, living)
+        raise Unavailable("cannot read: segments are replaced faster than they can be read")
+
+    async def _living(
+        self, held: _Held, shards: dict[tuple[int, int], list[Segment]], stones: tuple[Tombstone, ...]
+    ) -> tuple[SeriesTable, SeriesTable]:
+        """All series with the keys of the living ones, and the living ones alone. Raises Gone."""
+        living = held.living
+        if living is None or living.stones != stones:
+            living = held.living = Living(stones)
+        await asyncio.to_thread(living.grow, held.index.count)
+        segments = [segment for found in shards.values() for segment in found]
+        for group in _in_groups(living.to_look_at(segments), lambda segment: chunks_wanted(segment, stones)):
+            if living.alive.all():
+                break
+            asked = [(segment, chunks_wanted(segment, stones)) for segment in group]
+            head = {"chunks": [[segment.id, indexes] for segment, indexes in asked]}
+            parts = (await self._client.call(self._url, "storage.fetch", head)).parts
+            await asyncio.to_thread(_learn, living, asked, parts, held.index)
+        table, views = held.index.table, held.views
+        if views is None or views[0] is not table or views[1] is not living.alive:
+            alive = living.alive[: table.count]
+            alone, all_series = await asyncio.to_thread(lambda: (only(table, alive), with_keys_of(table, alive)))
+            views = held.views = (table, living.alive, alone, all_series)
+        return views[3], views[2]
+
+    async def delete(
+        self, bucket: Bucket, entries: Sequence[Sequence[Any]], choices: Sequence[bytes], start_ns: int, stop_ns: int
+    ) -> None:
+        """Delete; entries and choices as ``storage.delete`` takes them (docs/rpc.md)."""
+        head = {"bucket_id": bucket.id, "start_ns": start_ns, "stop_ns": stop_ns, "measurements": entries}
+        await self._client.call(self._url, "storage.delete", head, choices)
 
     # ------------------------------------------------------------ rows
 
@@ -176,7 +251,7 @@ class Reader:
             if held is None:
                 return measured, []
             try:
-                found = await self._find_units(held, measured.shards, names, start_ns, stop_ns)
+                found = await self._find_units(held, measured, names, start_ns, stop_ns)
             except Gone:
                 held.version = -1
                 newer = await self.measured(measured.bucket, measured.name)
@@ -184,14 +259,14 @@ class Reader:
                     return measured, []
                 measured = newer
                 continue
-            measured = Measured(measured.bucket, measured.name, held.index.table, measured.shards)
+            measured = replace(measured, table=held.index.table)
             return measured, [piece for unit, shard in found if (piece := _piece(unit, names, shard)) is not None]
         raise Unavailable("cannot read: segments are replaced faster than they can be read")
 
     async def _find_units(
-        self, held: _Held, shards: dict[tuple[int, int], list[Segment]], names: Sequence[str], start_ns: int,
-        stop_ns: int,
-    ) -> list[tuple[Unit, int]]:  # fmt: skip
+        self, held: _Held, measured: Measured, names: Sequence[str], start_ns: int, stop_ns: int
+    ) -> list[tuple[Unit, int]]:
+        shards, stones = measured.shards, measured.tombstones
         found: list[tuple[Unit, int]] = []
         for shard in sorted(shards):
             if shard[0] >= stop_ns or shard[1] <= start_ns:
@@ -199,11 +274,12 @@ class Reader:
             wanted = [seg for seg in shards[shard] if _needed(seg, start_ns, stop_ns)]
             if not wanted:
                 continue
-            ids = tuple(segment.id for segment in wanted)
+            ids = (*(segment.id for segment in wanted), *units.hidden_key(wanted, stones))
             resolved = self._resolved(held, shard, ids, names)
             if resolved is None:
                 async with held.lock:
-                    resolved = self._resolved(held, shard, ids, names) or await self._resolve(held, wanted, names)
+                    resolved = self._resolved(held, shard, ids, names)
+                    resolved = resolved or await self._resolve(held, wanted, names, stones)
                 held.units[shard] = (ids, [(held.key, unit.key) for unit in resolved])
             found += [(unit, shard[0]) for unit in resolved]
         return found
@@ -223,16 +299,21 @@ class Reader:
             found.append(unit)
         return found
 
-    async def _resolve(self, held: _Held, wanted: Sequence[Segment], names: Sequence[str]) -> list[Unit]:
+    async def _resolve(
+        self, held: _Held, wanted: Sequence[Segment], names: Sequence[str], stones: Sequence[Tombstone]
+    ) -> list[Unit]:
         """The units of a shard with the columns *names*, overlapping ones merged."""
-        resolved = [await self._unit(held, group, names) for group in units.plan_units(wanted)]
+        resolved = [await self._unit(held, group, names, stones) for group in units.plan_units(wanted)]
         if await asyncio.to_thread(units.overlapping, resolved):
-            return [await self._unit(held, tuple(wanted), names)]
+            return [await self._unit(held, tuple(wanted), names, stones)]
         return resolved
 
-    async def _unit(self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str]) -> Unit:
+    async def _unit(
+        self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str], stones: Sequence[Tombstone]
+    ) -> Unit:
         """The unit of these segments with the columns *names*, from the cache as far as it is there."""
-        key = (held.key, tuple(segment.id for segment in segments))
+        hidden = units.hidden_key(segments, stones)
+        key = (held.key, (*(segment.id for segment in segments), *hidden))
         unit = self._cache.find(key)
         missing = [name for name in names if any(name in seg.chunks for seg in segments)]
         if unit is not None:
@@ -242,17 +323,20 @@ class Reader:
         size = units.estimate_bytes(segments, missing)
         self._cache.make_room(size)
         with self._budget.held(size):
-            merged = await self._read_block(held, segments, missing)
+            merged = await self._read_block(held, segments, missing, stones)
             if unit is None:
                 codes = held.index.find_codes(merged.series)
-                unit = Unit.of(segments, merged, codes)
+                unit = Unit.of(segments, merged, codes, hidden)
             await asyncio.to_thread(unit.add, merged)
+            unit.absent.update(unit.missing(missing))
         self._cache.keep(key, unit)
         return unit
 
-    async def _read_block(self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str]) -> Block:
+    async def _read_block(
+        self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str], stones: Sequence[Tombstone]
+    ) -> Block:
         """Structure and columns *names* of the segments, merged; on top of what is held of the first of them."""
-        base = None if len(segments) < 2 else self._longest_held(held, segments, names)
+        base = None if len(segments) < 2 else self._longest_held(held, segments, names, stones)
         blocks: list[Block] = []
         rest = segments
         if base is not None:
@@ -263,16 +347,25 @@ class Reader:
                                 base.times, columns))  # fmt: skip
             rest = segments[len(base.segments) :]
         for group in _by_size(rest, names):
-            blocks += await self._fetch(group, names)
-        return await asyncio.to_thread(units.merge, blocks)
+            fetched = await self._fetch(group, names)
+            if stones:
+                fetched = await asyncio.to_thread(_without_hidden, group, fetched, stones, held.index)
+            blocks += fetched
+        filled = [block for block in blocks if block.rows]
+        if not filled:
+            return units.without_rows(segments[0])
+        return await asyncio.to_thread(units.merge, filled)
 
-    def _longest_held(self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str]) -> Unit | None:
+    def _longest_held(
+        self, held: _Held, segments: tuple[Segment, ...], names: Sequence[str], stones: Sequence[Tombstone]
+    ) -> Unit | None:
         """A held unit of the first of these segments: live writes add segments at the end only."""
         ids = tuple(segment.id for segment in segments)
         for _, keys in held.units.values():
             for key in keys:
-                count = len(key[1])
-                if 1 < count < len(ids) and ids[:count] == key[1]:
+                count = sum(id > 0 for id in key[1])
+                wanted = (*ids[:count], *units.hidden_key(segments[:count], stones))
+                if 1 < count < len(ids) and wanted == key[1]:
                     unit = self._cache.find(key)
                     if unit is not None and not unit.missing(names):
                         return unit
@@ -349,6 +442,7 @@ class Reader:
         for segments in shards.values():
             segments.sort(key=lambda segment: (segment.order, segment.id))
         held.version, held.shards, held.wanted_series = plan["version"], shards, count
+        held.tombstones = tuple(map(Tombstone.from_wire, plan["tombstones"]))
         held.units = {shard: units for shard, units in held.units.items() if shard in shards}
 
     async def _read_series(self, bucket_id: str, name: str, held: _Held) -> None:
@@ -384,12 +478,18 @@ def _needed(segment: Segment, start_ns: int, stop_ns: int) -> bool:
 
 def _by_size(segments: Sequence[Segment], names: Sequence[str]) -> list[list[Segment]]:
     """Segments in groups whose chunks together stay under ``MAX_FETCHED_BYTES``, one at least a group."""
+    return _in_groups(
+        segments,
+        lambda segment: [*units.STRUCTURE, *(segment.chunks[name][0] for name in names if name in segment.chunks)],
+    )
+
+
+def _in_groups(segments: Sequence[Segment], wanted: Callable[[Segment], Sequence[int]]) -> list[list[Segment]]:
     groups: list[list[Segment]] = []
     room = 0
     for segment in segments:
         chunks = segment.meta["chunks"]
-        wanted = [*units.STRUCTURE, *(segment.chunks[name][0] for name in names if name in segment.chunks)]
-        size = sum(chunks[index][0] for index in wanted)
+        size = sum(chunks[index][0] for index in wanted(segment))
         if not groups or size > room:
             groups.append([])
             room = MAX_FETCHED_BYTES
@@ -406,6 +506,28 @@ def _decode(asked: Sequence[tuple[Segment, list[int]]], parts: Sequence[bytes], 
     ]
 
 
+def _learn(
+    living: Living, asked: Sequence[tuple[Segment, list[int]]], parts: Sequence[bytes], index: SeriesIndex
+) -> None:
+    remaining = iter(parts)
+    for segment, indexes in asked:
+        living.learn(segment, {chunk: next(remaining) for chunk in indexes}, index)
+
+
+def _without_hidden(
+    segments: Sequence[Segment], blocks: Sequence[Block], stones: Sequence[Tombstone], index: SeriesIndex
+) -> list[Block]:
+    """*blocks* without the rows that deletes hide; those of which nothing is left are without rows."""
+    left: list[Block] = []
+    for segment, block in zip(segments, blocks, strict=True):
+        on_it = stones_on(segment, stones)
+        if on_it:
+            gone = hidden_rows(block, hidden_by(on_it, index.find_codes(block.series)))
+            block = filter_rows(block, ~gone) or units.without_rows(segment)
+        left.append(block)
+    return left
+
+
 def _extend(index: SeriesIndex, part: bytes) -> None:
     ids, keys = decode_dictionary(part)
     index.extend(ids, keys)
@@ -413,6 +535,8 @@ def _extend(index: SeriesIndex, part: bytes) -> None:
 
 def _piece(unit: Unit, names: Sequence[str], shard_start_ns: int) -> Piece | None:
     columns = {name: unit.vectors[name] for name in names if name in unit.vectors}
+    if not len(unit.times):
+        return None
     if names and not columns:
         return None
     return Piece(unit.codes, unit.offsets, unit.times, columns, shard_start_ns, unit.bounds)

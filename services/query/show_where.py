@@ -61,6 +61,11 @@ def split_condition(condition: tree.Expr | None, now_ns: int, dialect: Dialect) 
     return ShowCondition(tags, start, (MAX_TIME_NS if last_ns is None else last_ns) + 1)
 
 
+def checked_tags(tags: tree.Expr) -> None:
+    """Raises Invalid unless *tags* is made of comparisons that tags know."""
+    _check(tags, Dialect.SERIES)
+
+
 def _check(expr: tree.Expr, dialect: Dialect) -> None:
     if isinstance(expr, tree.ParenExpr):
         return _check(expr.expr, dialect)

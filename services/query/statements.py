@@ -5,7 +5,7 @@ A statement that is not here is refused with the words of ``manage.WORDS``.
 
 from __future__ import annotations
 
-from services.query import select, show
+from services.query import deletes, select, show
 from services.query.execute import Executor
 from services.query.influxql import tree
 
@@ -19,4 +19,8 @@ EXECUTORS: dict[type, Executor] = {
     tree.ShowFieldKeys: show.field_keys,
     tree.ShowSeries: show.series,
     tree.ShowCardinality: show.cardinality,
+    tree.Delete: deletes.delete,
+    tree.DropMeasurement: deletes.drop_measurement,
 }
+# What 2.9 refuses and 1.x has, and administers nothing; off with TIDEGATE_V1_ADMIN=off.
+EXECUTORS_OF_1X: dict[type, Executor] = {tree.DropSeries: deletes.drop_series}

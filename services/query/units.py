@@ -28,6 +28,7 @@ from common.segment import (
     decode_ids,
     decode_times,
 )
+from common.tombstones import Tombstone, pending
 from services.query.engine.vectors import STR_BYTES, Vector, decode_strings
 
 Indexes = NDArray[np.int64]
@@ -44,12 +45,14 @@ class Segment:
     Attributes:
         order: of two with the same series, time and field the greater wins.
         chunks: field → (chunk index, type).
+        applied: deletes up to this number are worked in.
     """
 
     id: int
     order: int
     meta: Mapping[str, Any]
     chunks: Mapping[str, tuple[int, FieldType]]
+    applied: int = 0
 
     @property
     def rows(self) -> int:
@@ -76,7 +79,7 @@ def read_segment(id: int, order: int, meta: Mapping[str, Any]) -> Segment:
         for index, entry in enumerate(meta["chunks"])
         if index >= FIRST_COLUMN
     }
-    return Segment(id, order, meta, chunks)
+    return Segment(id, order, meta, chunks, meta.get("deletes", 0))
 
 
 @dataclass(slots=True)
@@ -87,6 +90,8 @@ class Unit:
         segments: ascending in order; of the same series and time the last one wins.
         codes: series code of each run, as of some state of the index (codes never change).
         bounds: first and last time of all rows.
+        hidden: deletes that were worked in, see ``hidden_key``.
+        absent: fields that were read and have no row here: deletes hide them.
     """
 
     segments: tuple[Segment, ...]
@@ -97,27 +102,29 @@ class Unit:
     bounds: tuple[int, int]
     columns: dict[str, Column] = field(default_factory=dict)
     vectors: dict[str, Vector] = field(default_factory=dict)
+    hidden: tuple[int, ...] = ()
+    absent: set[str] = field(default_factory=set)
 
     @property
     def key(self) -> tuple[int, ...]:
-        return tuple(segment.id for segment in self.segments)
+        return (*(segment.id for segment in self.segments), *self.hidden)
 
     @property
     def structure_bytes(self) -> int:
         return int(self.series.nbytes + self.codes.nbytes + self.offsets.nbytes + self.times.nbytes)
 
     @classmethod
-    def of(cls, segments: tuple[Segment, ...], block: Block, codes: Indexes) -> Unit:
+    def of(cls, segments: tuple[Segment, ...], block: Block, codes: Indexes, hidden: tuple[int, ...] = ()) -> Unit:
         """The unit of *segments* with the structure of *block*, which they were merged to."""
-        bounds = int(block.times.min()), int(block.times.max())
-        return cls(segments, block.series, codes, block.offsets, block.times, bounds)
+        bounds = (int(block.times.min()), int(block.times.max())) if block.rows else (0, 0)
+        return cls(segments, block.series, codes, block.offsets, block.times, bounds, hidden=hidden)
 
     def has_field(self, name: str) -> bool:
         return any(name in segment.chunks for segment in self.segments)
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of *names* that occur here and are not decoded yet."""
-        return [name for name in names if name not in self.columns and self.has_field(name)]
+        return [name for name in names if name not in self.columns and name not in self.absent and self.has_field(name)]
 
     def add(self, block: Block) -> int:
         """Take in the columns of *block*, which has the rows of this unit; gives the bytes that they hold."""
@@ -151,6 +158,14 @@ def estimate_bytes(segments: Iterable[Segment], names: Sequence[str]) -> int:
     )
 
 
+def hidden_key(segments: Iterable[Segment], stones: Sequence[Tombstone]) -> tuple[int, ...]:
+    """What tells rows of *segments* apart before and after a delete: the negated numbers of those that touch them."""
+    if not stones:
+        return ()
+    found = {stone.number for s in segments for stone in pending(stones, s.applied, s.min_ns, s.max_ns)}
+    return tuple(sorted(-number for number in found))
+
+
 def plan_units(segments: Sequence[Segment]) -> list[tuple[Segment, ...]]:
     """How the segments of one shard become units: large ones alone, all small ones together."""
     small = tuple(segment for segment in segments if segment.rows < SMALL_ROWS)
@@ -173,6 +188,15 @@ def decode_segment(segment: Segment, names: Iterable[str], chunks: Mapping[int, 
     start_ns, stop_ns = segment.shard
     times = decode_times(meta, chunks[2])
     return Block(meta["bucket"], meta["measurement"], start_ns, stop_ns, ids, offsets, times, tuple(columns))
+
+
+def without_rows(segment: Segment) -> Block:
+    """A block of *segment* with nothing in it."""
+    start_ns, stop_ns = segment.shard
+    nothing = np.zeros(0, np.int64)
+    series = np.zeros((0, 2), np.uint64)
+    return Block(segment.meta["bucket"], segment.meta["measurement"], start_ns, stop_ns, series,
+                 np.zeros(1, np.int64), nothing, ())  # fmt: skip
 
 
 def merge(blocks: Sequence[Block]) -> Block:

@@ -15,7 +15,7 @@ from common import wire
 from common.errors import Invalid
 from common.model import FieldType
 from common.segment import CHECKSUM, FIRST_COLUMN, FORMAT, IDS, LENGTH, NAME, TYPE
-from services.storage.segment_store import ChunkRead
+from services.storage.segment_store import ChunkRead, commit_of
 from services.storage.series import ID_BYTES
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ class Segment:
         meta: the block's meta, packed.
         offset: where its chunks begin within its commit's data (level 0), else 0.
         size: bytes of its chunks.
+        applied: number up to which deletes need not be looked at: those before it are worked in.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Segment:
     offset: int
     size: int
     meta: bytes
+    applied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class BlockMeta:
     Attributes:
         fields: name and type of each column.
         packed: the whole meta.
+        deletes: number up to which compaction has worked deletes in; None = it did not say.
     """
 
     bucket_id: str
@@ -69,6 +72,7 @@ class BlockMeta:
     fields: tuple[tuple[str, FieldType], ...]
     chunk_sizes: tuple[int, ...]
     packed: bytes
+    deletes: int | None = None
 
     @property
     def size(self) -> int:
@@ -94,8 +98,9 @@ def parse_meta(meta: Any) -> BlockMeta:
             fields=tuple((_of(str, entry[NAME]), FieldType(entry[TYPE])) for entry in entries[FIRST_COLUMN:]),
             chunk_sizes=tuple(_of(int, entry[LENGTH]) for entry in entries),
             packed=wire.encode_head(meta),
+            deletes=None if meta.get("deletes") is None else _of(int, meta["deletes"]),
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise Invalid(f"cannot store a block: its meta has no known form ({type(error).__name__})") from None
     sizes = parsed.chunk_sizes
     if (
@@ -123,6 +128,7 @@ def segment_of(block: BlockMeta, id: int, order: int, measurement: int, offset: 
     return Segment(
         id, order, block.level, measurement, block.shard_start_ns, block.shard_stop_ns,
         block.min_time_ns, block.max_time_ns, block.rows, offset, block.size, block.packed,
+        commit_of(id) if block.level == 0 or block.deletes is None else block.deletes,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from common.tombstones import Tombstone
 from services.storage.segment_store import SegmentStore
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Loaded:
     Attributes:
         series_ids: (measurement, first sequence number, count, ids of 16 bytes each), in that order.
         replaced: segment → Unix ms at which it was replaced.
+        tombstones: with their measurements, by number.
     """
 
     number: int
@@ -93,6 +95,7 @@ class Loaded:
     segments: list[SegmentRow]
     replaced: dict[int, int]
     quarantined: dict[int, str]
+    tombstones: list[tuple[int, Tombstone]]
     dropped: list[int]
 
 
@@ -139,6 +142,10 @@ class Transaction(Protocol):
 
     def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         """(first, count, piece) of the pieces that hold series of sequence numbers first … last, in order."""
+
+    def add_tombstone(self, measurement: int, stone: Tombstone) -> None: ...
+
+    def delete_tombstones(self, measurement: int, numbers: Iterable[int]) -> None: ...
 
     def add_commit(self, number: int, blocks: Sequence[BlockRow], data: bytes) -> None: ...
 

@@ -14,19 +14,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from typing import Any, BinaryIO, cast
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter
 
 from common import wire
 from common.errors import Gone, InfluxError
 from common.log import get_logger
+from common.segment import IDS
+from common.tombstones import Tombstone, is_chosen, pending
 from services.storage.blocks import Segment, chunk_reads
 from services.storage.compactor import read_block, read_message, write_block, write_message
-from services.storage.levels import Limits, Merge, plan_merges
+from services.storage.levels import Limits, Merge, plan_cleaning, plan_merges
 from services.storage.segment_store import ChunkRead
 from services.storage.segments import NewSegment, Segments
+from services.storage.series import decode_ids
+from services.storage.state import Measurement
 
 log = get_logger("storage.compaction")
 
@@ -38,6 +44,10 @@ MAX_WAITING = 4096
 # The child is ended when it has had nothing to do for this long.
 IDLE_S = 60.0
 RETRY_S = 5.0
+# A delete is worked in this long after it was first seen, with those that came after it.
+DELETE_WAIT_S = 20.0
+# With so many on one measurement none waits.
+MAX_WAITING_DELETES = 32
 BATCH_ROWS = 1 << 20
 BATCH_BYTES = 32 << 20
 BATCH_MERGES = 64
@@ -143,6 +153,7 @@ class Compaction:
     Args:
         segments: reads and replaces.
         living: a snapshot of all segments that are planned with; asked on the event loop.
+        snapshot: the number of the last change and a measurement (None = it is dropped), asked on the event loop.
         clock_s: monotonic.
     """
 
@@ -153,16 +164,20 @@ class Compaction:
         registry: CollectorRegistry,
         *,
         limits: Limits | None = None,
+        snapshot: Callable[[int], tuple[int, Measurement | None]] = lambda measurement: (0, None),
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._segments = segments
         self._living = living
         self._limits = limits or Limits()
         self._clock_s = clock_s
+        self._snapshot = snapshot
         self.process = CompactorProcess()
         # When a block of a commit was first seen here; how often a merge beginning with this segment failed.
         self._seen_s: dict[int, float] = {}
         self._failures: dict[int, int] = {}
+        # When a delete was first seen here, by number.
+        self._deletes_s: dict[int, float] = {}
         self._last_work_s = clock_s()
         self._merges = Counter("tidegate_storage_compactions", "Merges by outcome", ["outcome"], registry=registry)
         self._sources = Counter("tidegate_storage_compacted_segments", "Segments merged", registry=registry)
@@ -199,21 +214,44 @@ class Compaction:
 
     async def _plan(self) -> list[Merge]:
         segments = self._living()
-        return await asyncio.to_thread(self._plan_of, segments)
+        deletes = self._ripe_deletes({segment.measurement for segment in segments})
+        return await asyncio.to_thread(self._plan_of, segments, deletes)
 
-    def _plan_of(self, segments: list[Segment]) -> list[Merge]:
+    def _ripe_deletes(self, measurements: Iterable[int]) -> dict[int, list[Tombstone]]:
+        """Tombstones that are old enough to be worked in, by measurement: others often come soon after one."""
+        found: dict[int, list[Tombstone]] = {}
+        seen_s: dict[int, float] = {}
+        now_s = self._clock_s()
+        for id in measurements:
+            _, measurement = self._snapshot(id)
+            stones = () if measurement is None else measurement.tombstones
+            wait_s = DELETE_WAIT_S if len(stones) < MAX_WAITING_DELETES else 0.0
+            for stone in stones:
+                if not stone.is_settled:
+                    seen_s[stone.number] = self._deletes_s.get(stone.number, now_s)
+                    if now_s - seen_s[stone.number] >= wait_s:
+                        found.setdefault(id, []).append(stone)
+        self._deletes_s = seen_s
+        return found
+
+    def _plan_of(self, segments: list[Segment], deletes: Mapping[int, Sequence[Tombstone]]) -> list[Merge]:
         now_s = self._clock_s()
         self._seen_s = {segment.id: self._seen_s.get(segment.id, now_s) for segment in segments if segment.level == 0}
         wait_s = WAIT_S if len(self._seen_s) < MAX_WAITING else 0.0
         waited = {id for id, seen_s in self._seen_s.items() if now_s - seen_s >= wait_s}
-        return plan_merges(segments, self._limits, waited)
+        merges = plan_merges(segments, self._limits, waited)
+        if deletes:
+            merges += plan_cleaning(segments, merges, deletes)
+        return merges
 
     def _may_try(self, merge: Merge) -> bool:
         return self._failures.get(merge.segments[0].id, 0) < MAX_FAILURES
 
     async def _do(self, batch: Sequence[Merge]) -> None:
         """Merge, and put the results in their places. A merge that fails does not touch the others."""
-        sources = [await self._read(merge) for merge in batch]
+        # Deletes after this moment are after all sources too, so they hide rows of the results as they hide those.
+        number, hidden = self._deletes_of(batch)
+        sources = [await self._read(merge, hidden) for merge in batch]
         there = [(merge, found) for merge, found in zip(batch, sources, strict=True) if found is not None]
         if not there:
             return
@@ -231,9 +269,21 @@ class Compaction:
             return
         self._last_work_s = self._clock_s()
         # Together: they share a transaction.
-        await asyncio.gather(*(self._put(merge, answer) for (merge, _), answer in zip(there, answers, strict=True)))
+        await asyncio.gather(
+            *(self._put(merge, answer, number) for (merge, _), answer in zip(there, answers, strict=True))
+        )
 
-    async def _read(self, merge: Merge) -> list[Source] | None:
+    def _deletes_of(self, batch: Sequence[Merge]) -> tuple[int, dict[int, Measurement]]:
+        """The number of the last change, and those of the measurements in question that have tombstones, as of it."""
+        number = 0
+        found: dict[int, Measurement] = {}
+        for id in {merge.segments[0].measurement for merge in batch}:
+            number, measurement = self._snapshot(id)
+            if measurement is not None and measurement.tombstones:
+                found[id] = copy(measurement)  # as it is now
+        return number, found
+
+    async def _read(self, merge: Merge, deletes: Mapping[int, Measurement]) -> list[Source] | None:
         """Its sources; None = one is not there any more."""
         sources: list[Source] = []
         for start in range(0, len(merge.segments), READ_SEGMENTS):
@@ -245,7 +295,11 @@ class Compaction:
                 return None
             found = iter(chunks)
             for segment, reads in zip(some, places, strict=True):
-                sources.append((segment.meta, [next(found) for _ in reads]))
+                source = segment.meta, [next(found) for _ in reads]
+                measurement = deletes.get(segment.measurement)
+                if measurement is not None:
+                    source = await asyncio.to_thread(_with_hidden, segment, source, measurement)
+                sources.append(source)
         return sources
 
     async def _call(self, merges: Sequence[Sequence[Source]]) -> list[list[NewSegment] | str]:
@@ -258,10 +312,12 @@ class Compaction:
             call.exception()  # seen: it ends with CompactorFailed, as it was made to
             raise
 
-    async def _put(self, merge: Merge, news: list[NewSegment] | str) -> None:
+    async def _put(self, merge: Merge, news: list[NewSegment] | str, number: int) -> None:
         if isinstance(news, str):
             self._note_failure(merge, news)
             return
+        for new in news:
+            new.meta["deletes"] = number
         try:
             await self._segments.replace([segment.id for segment in merge.segments], news)
         except Gone:
@@ -286,6 +342,22 @@ class Compaction:
             segments=len(merge.segments),
             reason=reason,
         )
+
+
+def _with_hidden(segment: Segment, source: Source, measurement: Measurement) -> Source:
+    """*source* with what deletes hide of it in its meta, for the compactor."""
+    stones = pending(measurement.tombstones, segment.applied, segment.min_time_ns, segment.max_time_ns)
+    if not stones:
+        return source
+    meta, chunks = source
+    numbers = measurement.series.find(decode_ids(chunks[IDS]))
+    hidden: list[list[Any]] = []
+    for stone in stones:
+        mask = None if stone.is_whole else is_chosen(stone.series, numbers)
+        if mask is None or mask.any():
+            bits = None if mask is None else np.packbits(mask, bitorder="little").tobytes()
+            hidden.append([stone.start_ns, stone.stop_ns, bits])
+    return wire.encode_head(wire.decode_head(meta) | {"hidden": hidden}), chunks
 
 
 def _batches(merges: Sequence[Merge]) -> list[list[Merge]]:

@@ -18,25 +18,30 @@ import os
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from common import wire
 from common.errors import InfluxError, InternalError
-from common.merge import Merger, slice_column, slice_rows
+from common.merge import Merger, filter_rows, slice_column, slice_rows, take_column
 from common.model import FieldType
 from common.segment import (
     FIRST_COLUMN,
     LENGTH,
     NAME,
     TYPE,
+    Block,
     Column,
     decode_block,
     decode_column,
     encode_block,
     find_column,
 )
+from common.tombstones import hidden_rows
 from services.storage.levels import level_of
 
 NICENESS = 10
@@ -48,47 +53,86 @@ def merge_segments(sources: Sequence[Encoded], max_rows: int) -> list[tuple[dict
     """Merge encoded segments of one measurement and shard, last write wins.
 
     Args:
-        sources: meta and chunks, ascending in who wins.
+        sources: meta and chunks, ascending in who wins. ``meta["hidden"]``, where it is there, is what deletes hide:
+            ``[[start_ns, stop_ns, None | a bit a series of the block], …]``.
         max_rows: a result with more rows is cut in equal parts.
 
     Returns:
-        Meta and chunks of the merged segments; no two hold the same row.
+        Meta and chunks of the merged segments; no two hold the same row. None at all when no row is left.
 
     Raises:
         DamagedChunk: a source is not what was encoded.
         InternalError: a field has two types.
     """
-    merger = Merger([decode_block(meta, chunks, ()) for meta, chunks in sources])
+    kept = [found for meta, chunks in sources if (found := _Kept.of(meta, chunks)) is not None]
+    if not kept:
+        return []
+    merger = Merger([each.block for each in kept])
     rows = merger.block.rows
     parts = -(-rows // max_rows)
     cuts = [rows * part // parts for part in range(parts + 1)]
-    fields = _fields(sources)
+    fields = _fields(kept)
     results = []
     for start, stop in pairwise(cuts):
         block = slice_rows(merger.block, start, stop)
-        columns = (slice_column(column, start, stop) for column in _merged_columns(sources, fields, merger))
+        columns = (slice_column(column, start, stop) for column in _merged_columns(kept, fields, merger))
         results.append(encode_block(replace(block, columns=()), level_of(block.rows), columns))
     return results
 
 
-def _fields(sources: Sequence[Encoded]) -> dict[str, FieldType]:
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A source with the rows that deletes leave.
+
+    Attributes:
+        block: their structure.
+        rows: their positions; None = all rows of the source.
+    """
+
+    meta: dict[str, Any]
+    chunks: Sequence[bytes]
+    block: Block
+    rows: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, meta: dict[str, Any], chunks: Sequence[bytes]) -> _Kept | None:
+        """None when no row is left."""
+        block = decode_block(meta, chunks, ())
+        hidden = meta.get("hidden")
+        if not hidden:
+            return cls(meta, chunks, block, None)
+        gone = hidden_rows(block, [(start, stop, _mask(bits, len(block.series))) for start, stop, bits in hidden])
+        left = filter_rows(block, ~gone)
+        return None if left is None else cls(meta, chunks, left, np.flatnonzero(~gone))
+
+    def column(self, name: str) -> Column | None:
+        index = find_column(self.meta, name)
+        if index is None:
+            return None
+        column = decode_column(self.meta, index, self.chunks[index])
+        return column if self.rows is None else take_column(column, self.rows)
+
+
+def _mask(bits: bytes | None, count: int) -> NDArray[np.bool_] | None:
+    if bits is None:
+        return None
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=count, bitorder="little").view(np.bool_)
+
+
+def _fields(sources: Sequence[_Kept]) -> dict[str, FieldType]:
     fields: dict[str, FieldType] = {}
-    for meta, _ in sources:
-        for entry in meta["chunks"][FIRST_COLUMN:]:
+    for source in sources:
+        for entry in source.meta["chunks"][FIRST_COLUMN:]:
             kind = FieldType(entry[TYPE])
             if fields.setdefault(entry[NAME], kind) is not kind:
-                raise InternalError(f"field {entry[NAME]!r} of {meta['measurement']!r} has two types in one shard")
+                measurement = source.meta["measurement"]
+                raise InternalError(f"field {entry[NAME]!r} of {measurement!r} has two types in one shard")
     return fields
 
 
-def _merged_columns(sources: Sequence[Encoded], fields: dict[str, FieldType], merger: Merger) -> Iterator[Column]:
+def _merged_columns(sources: Sequence[_Kept], fields: dict[str, FieldType], merger: Merger) -> Iterator[Column]:
     for name, kind in fields.items():
-        yield merger.merge_column(name, kind, [_decode_named(meta, chunks, name) for meta, chunks in sources])
-
-
-def _decode_named(meta: dict[str, Any], chunks: Sequence[bytes], name: str) -> Column | None:
-    index = find_column(meta, name)
-    return None if index is None else decode_column(meta, index, chunks[index])
+        yield merger.merge_column(name, kind, [source.column(name) for source in sources])
 
 
 def answer(stream: BinaryIO, answers: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.model import FieldType
+from common.tombstones import Tombstone
 from services.storage.blocks import Segment
 from services.storage.series import SeriesSet
 from services.storage.state import Measurement, State
@@ -38,6 +39,7 @@ class Draft:
         self._made: dict[tuple[str, str], Measurement] = {}
         self._fields: dict[tuple[int, int], dict[str, FieldType]] = {}
         self._series: dict[int, SeriesSet] = {}
+        self._tombstones: dict[int, tuple[Tombstone, ...]] = {}
         self._touched: set[tuple[int, int]] = set()  # measurement, shard start
 
     def publish(self, state: State) -> list[Event]:
@@ -80,6 +82,14 @@ class Draft:
     def series(self, measurement: Measurement) -> SeriesSet:
         return self._series.get(measurement.id, measurement.series)
 
+    def tombstones(self, measurement: Measurement) -> tuple[Tombstone, ...]:
+        return self._tombstones.get(measurement.id, measurement.tombstones)
+
+    def has_grown(self, measurement: Measurement) -> bool:
+        """Whether a segment of it has been added here, or it was made or dropped here."""
+        here = (measurement.bucket_id, measurement.name) in self._made or measurement.id in self._dropped
+        return here or any(id == measurement.id for id, _ in self._touched)
+
     def series_count(self, bucket_id: str) -> int:
         return sum(self.series(measurement).count for measurement in self.measurements(bucket_id))
 
@@ -107,9 +117,10 @@ class Draft:
         self._effects.append(lambda state: state.add_measurement(measurement))
 
     def drop_measurement(self, measurement: Measurement) -> None:
+        number = self.number
         self._dropped.add(measurement.id)
         self._made.pop((measurement.bucket_id, measurement.name), None)
-        self._effects.append(lambda state: state.drop_measurement(measurement))
+        self._effects.append(lambda state: state.drop_measurement(measurement, number))
 
     def add_fields(self, measurement: Measurement, shard_start_ns: int, fields: dict[str, FieldType]) -> None:
         number = self.number
@@ -125,6 +136,11 @@ class Draft:
         number = self.number
         self._series[measurement.id] = series
         self._effects.append(lambda state: state.set_series(measurement, series, number))
+
+    def set_tombstones(self, measurement: Measurement, tombstones: tuple[Tombstone, ...]) -> None:
+        number = self.number
+        self._tombstones[measurement.id] = tombstones
+        self._effects.append(lambda state: state.set_tombstones(measurement, tombstones, number))
 
     def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
         self._touched.update((segment.measurement, segment.shard_start_ns) for segment in segments)

@@ -10,10 +10,11 @@ some small ones, of ever later times. Source: design, decisions 1, 4 and 10.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from common.tombstones import Tombstone, pending
 from services.storage.blocks import Segment
 
 CLASS_FACTOR = 4
@@ -78,6 +79,23 @@ def plan_merges(segments: Iterable[Segment], limits: Limits, waited: Collection[
     for _, place in groupby(by_place, key=lambda each: (each.measurement, each.shard_start_ns)):
         merges += _plan_shard(list(place), limits, waited)
     return sorted(merges, key=lambda merge: (-merge.blocks, merge.rows))
+
+
+def plan_cleaning(
+    segments: Iterable[Segment], merges: Iterable[Merge], deletes: Mapping[int, Sequence[Tombstone]]
+) -> list[Merge]:
+    """Segments to be written again alone, because deletes may hide rows of them; none of those in *merges*.
+
+    Args:
+        deletes: by measurement.
+    """
+    taken = {segment.id for merge in merges for segment in merge.segments}
+    return [
+        Merge((segment,), segment.rows, segment.size)
+        for segment in segments
+        if segment.id not in taken
+        and pending(deletes.get(segment.measurement, ()), segment.applied, segment.min_time_ns, segment.max_time_ns)
+    ]
 
 
 def _plan_shard(segments: Sequence[Segment], limits: Limits, waited: Collection[int]) -> list[Merge]:

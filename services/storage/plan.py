@@ -7,6 +7,7 @@ from typing import Any
 
 from common import wire
 from common.errors import Invalid
+from common.tombstones import Tombstone
 from services.storage.blocks import Segment
 from services.storage.catalog import to_key
 from services.storage.state import FieldTypes, Measurement, State
@@ -20,6 +21,7 @@ class MeasurementPlan:
     segments: list[Segment]
     generation: int
     series_count: int
+    tombstones: tuple[Tombstone, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ def find_plan(state: State, head: Any) -> Plan:
 
 def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int) -> MeasurementPlan:
     segments = segments_within(measurement, start_ns, stop_ns)
-    return MeasurementPlan(measurement.version, segments, measurement.id, measurement.series.count)
+    return MeasurementPlan(
+        measurement.version, segments, measurement.id, measurement.series.count, measurement.tombstones
+    )
 
 
 def plan_on_wire(plan: Plan) -> dict[str, Any]:
@@ -69,8 +73,11 @@ def plan_on_wire(plan: Plan) -> dict[str, Any]:
 def _on_wire(plan: MeasurementPlan) -> dict[str, Any]:
     return {
         "version": plan.version,
-        "segments": [[segment.id, segment.order, wire.decode_head(segment.meta)] for segment in plan.segments],
-        "tombstones": [],
+        "segments": [
+            [segment.id, segment.order, wire.decode_head(segment.meta) | {"deletes": segment.applied}]
+            for segment in plan.segments
+        ],
+        "tombstones": [stone.to_wire() for stone in plan.tombstones],
         "series": [plan.generation, plan.series_count],
     }
 
@@ -100,7 +107,7 @@ def answer_measurements(state: State, head: Any) -> dict[str, Any]:
     measurements = sorted(contents.measurements.values(), key=lambda measurement: to_key(measurement.name))
     return {
         "version": contents.version,
-        "measurements": [[m.name, m.series.count, types_on_wire(m.fields)] for m in measurements],
+        "measurements": [[m.name, m.series.count, types_on_wire(m.fields), m.is_in_doubt] for m in measurements],
     }
 
 

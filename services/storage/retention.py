@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.storage.catalog import Transaction
+from services.storage.deletes import drop_empty
 from services.storage.draft import Draft
 from services.storage.state import Measurement, State
 
@@ -33,6 +34,7 @@ class ExpireShards:
         at_ms = self._now_ns // 1_000_000
         room = SLICE_SEGMENTS
         reshaped: set[str] = set()
+        forgotten: list[Measurement] = []
         for measurement, shard_start_ns in list(self._expired_shards()):
             # What a job before this one in the group has done is seen the next time.
             if room <= 0 or draft.is_touched(measurement, shard_start_ns):
@@ -52,9 +54,18 @@ class ExpireShards:
                 transaction.delete_fields(measurement.id, shard_start_ns)
                 draft.forget_fields(measurement, shard_start_ns)
                 reshaped.add(measurement.bucket_id)
+                forgotten.append(measurement)
         if reshaped:
             draft.tell({"number": draft.number, "tags": [f"schema:{bucket_id}" for bucket_id in sorted(reshaped)]})
+        # One that has no segment left has no series left: it goes whole.
+        empty = {m.id: m for m in forgotten if self._is_empty(m, draft)}
+        drop_empty(transaction, draft, list(empty.values()))
         return room <= 0
+
+    def _is_empty(self, measurement: Measurement, draft: Draft) -> bool:
+        if self._state.quarantined or draft.has_grown(measurement):
+            return False
+        return all(draft.find_segment(segment) is None for segment in measurement.segments)
 
     def _expired_shards(self) -> Iterator[tuple[Measurement, int]]:
         """Measurements and starts of their expired shards that have segments."""

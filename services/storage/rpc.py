@@ -10,6 +10,7 @@ from common import wire
 from common.errors import Invalid, Unavailable
 from common.rpc import Call, Handler, Reply
 from services.storage.append import Append, decode_append, decode_result
+from services.storage.deletes import Delete, decode_delete
 from services.storage.instances import Instance
 from services.storage.plan import answer_measurements, answer_schema, find_plan, plan_on_wire
 from services.storage.records import ChangeRecords, decode_change
@@ -23,6 +24,7 @@ SMALL_BYTES = 64 << 10
 # Plans of up to this many segments are put together on the loop.
 SMALL_PLAN = 50
 MAX_APPEND_BYTES = 256 << 20
+MAX_DELETE_BYTES = 64 << 20
 MAX_READS = 1000
 MAX_IDS = 4096
 MAX_CHUNKS = 1_000_000
@@ -37,7 +39,7 @@ class Methods:
     def handlers(self) -> Mapping[str, Handler]:
         names = (
             "hello", "register", "feed", "read_records", "change_records", "append", "results", "schema",
-            "measurements", "plan", "series", "fetch",
+            "measurements", "plan", "series", "fetch", "delete",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -107,6 +109,13 @@ class Methods:
                 head = await storage.committer.submit(Append(request, storage.settings.max_series_per_bucket))
         storage.count_append(request, head)
         return Reply(head)
+
+    async def delete(self, call: Call) -> Reply:
+        size = call.content_length or 0
+        with self._storage.budget.held(size):
+            parts = await call.parts(MAX_DELETE_BYTES)
+            request = decode_delete(call.head, parts)
+            return Reply(await self._storage.committer.submit(Delete(request)))
 
     async def results(self, call: Call) -> Reply:
         await call.finish()

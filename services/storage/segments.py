@@ -95,7 +95,8 @@ class Segments:
         Args:
             olds: segments of one measurement and shard, with no other one of it between them in order that holds the
                 same rows.
-            news: their merged rows; may be none, when nothing is left of them.
+            news: their merged rows; may be none, when nothing is left of them. ``meta["deletes"]`` is the number up
+                to which deletes are worked in; without it, all before now are.
             order: order of the new ones; None = the greatest of *olds*.
 
         Returns:

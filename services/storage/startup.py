@@ -35,6 +35,9 @@ def build_state(loaded: Loaded) -> State:
     for id, pieces in groupby(loaded.series_ids, lambda piece: piece[0]):
         if id in state.by_id:
             state.by_id[id].series = series_set(ids for _, _, _, ids in pieces)
+    for id, stones in groupby(sorted(loaded.tombstones, key=lambda found: found[0]), lambda found: found[0]):
+        if id in state.by_id:
+            state.set_tombstones(state.by_id[id], tuple(stone for _, stone in stones), loaded.number)
     for commit in loaded.commits:
         if commit.blocks is None:
             state.quarantined[segment_id(commit.number, 0)] = "the directory of the commit does not have its checksum"

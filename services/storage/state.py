@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from common.model import FieldType
+from common.tombstones import Tombstone, choice_mask, count_chosen, unite
 from services.storage.blocks import Segment
 from services.storage.segment_store import commit_of
 from services.storage.series import SeriesSet
@@ -25,7 +26,8 @@ class Measurement:
 
     Attributes:
         id: also the generation of its dictionary: one that is dropped and made again has another.
-        version: number of the last change of its segments or series.
+        version: number of the last change of its segments, series or tombstones.
+        tombstones: by number; at most one is settled.
     """
 
     id: int
@@ -35,6 +37,15 @@ class Measurement:
     fields: FieldTypes = field(default_factory=dict)
     series: SeriesSet = field(default_factory=SeriesSet)
     segments: dict[int, Segment] = field(default_factory=dict)
+    tombstones: tuple[Tombstone, ...] = ()
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether deletes have been on all of its series, so that it may hold no row any more."""
+        chosen = [stone.series for stone in self.tombstones]
+        if not chosen or sum(count_chosen(choice, self.series.count) for choice in chosen) < self.series.count:
+            return False
+        return bool(choice_mask(unite(chosen), self.series.count).all())
 
 
 @dataclass(slots=True)
@@ -90,6 +101,8 @@ class State:
         self.empty: set[int] = set()
         # Dropped measurements whose contents are still on disk: their compacted segments, (id, bytes).
         self.dropped: dict[int, list[tuple[int, int]]] = {}
+        # Measurements with tombstones that may hide something.
+        self.unsettled: set[int] = set()
         self.level0_blocks = 0
         self.level0_bytes = 0
 
@@ -141,6 +154,15 @@ class State:
         measurement.version = number
         self.contents[measurement.bucket_id].version = number
 
+    def set_tombstones(self, measurement: Measurement, tombstones: tuple[Tombstone, ...], number: int) -> None:
+        measurement.tombstones = tombstones
+        measurement.version = number
+        self.contents[measurement.bucket_id].version = number
+        if any(not stone.is_settled for stone in tombstones):
+            self.unsettled.add(measurement.id)
+        else:
+            self.unsettled.discard(measurement.id)
+
     def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
         self.commits[number] = LevelZero(size)
         for segment in segments:
@@ -186,9 +208,10 @@ class State:
         if not self.commits[number].held:
             self.empty.add(number)
 
-    def drop_measurement(self, measurement: Measurement) -> None:
+    def drop_measurement(self, measurement: Measurement, number: int) -> None:
         """Forget it with its segments, at once; what is left to delete is noted in ``dropped``."""
         contents = self.contents[measurement.bucket_id]
+        contents.version = number
         del contents.measurements[measurement.name]
         if not contents.measurements:
             del self.contents[measurement.bucket_id]
@@ -201,6 +224,7 @@ class State:
                 self._let_go(id)
         self.forget_retired(retired)
         del self.by_id[measurement.id]
+        self.unsettled.discard(measurement.id)
         self.dropped[measurement.id] = [(segment.id, segment.size) for segment in segments if segment.level > 0]
 
     def _take(self, id: int, number: int) -> Segment | None:

@@ -25,7 +25,7 @@ from services.storage.pressure import Pressure
 from services.storage.segments import Segments
 from services.storage.sqlite.catalog import SqliteCatalog, engine_version
 from services.storage.startup import build_state
-from services.storage.state import State
+from services.storage.state import Measurement, State
 from services.storage.sweep import Sweeper
 
 log = get_logger("storage")
@@ -98,7 +98,9 @@ class Storage:
         self.sweeper = Sweeper(
             self.catalog, self.state, self.committer, self.settings.storage_keep_replaced_s * 1000, self.now_ms
         )
-        self.compaction = Compaction(self.segments, lambda: list(self.state.segments()), self._registry)
+        self.compaction = Compaction(
+            self.segments, lambda: list(self.state.segments()), self._registry, snapshot=self._snapshot
+        )
         for background in (self.sweeper.run(), self._expire_leases(), self.compaction.run()):
             self._opened.push_async_callback(_end, asyncio.create_task(background))
         self.is_ready = True
@@ -142,6 +144,9 @@ class Storage:
         self.metrics.appends.labels("stored").inc()
         self.metrics.rows.inc(sum(block.rows for block in request.blocks))
         self.metrics.bytes.inc(len(request.data))
+
+    def _snapshot(self, measurement: int) -> tuple[int, Measurement | None]:
+        return self.state.number, self.state.by_id.get(measurement)
 
     async def _expire_leases(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from common.errors import InfluxError
 from common.log import get_logger
 from services.storage.catalog import Catalog, Transaction
 from services.storage.commits import Committer
+from services.storage.deletes import SettleDeletes
 from services.storage.draft import Draft
 from services.storage.results import REMEMBERED_MS, oldest_id
 from services.storage.retention import ExpireShards
@@ -137,6 +138,8 @@ class Sweeper:
         if self._now_ms() >= self._expire_at_ms:
             self._expire_at_ms = self._now_ms() + EXPIRE_EVERY_MS
             await self.expire()
+        if (settle := SettleDeletes(self._state)).is_needed():
+            await self._committer.submit(settle)
         while self._has_replaced() and await self._committer.submit(
             DeleteReplaced(self._state, self._now_ms() - self._keep_ms)
         ):

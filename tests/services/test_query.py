@@ -20,6 +20,7 @@ from common.rpc import Answer, Call, Reply, RpcClient
 from common.web import Server, internal_app, make_registry
 from common.wire import Keys
 from services.query import show
+from services.query.delete_request import Deletes
 from services.query.influxql import tree
 from services.query.influxql.parser import parse
 from services.query.mappings import Mappings
@@ -117,7 +118,14 @@ async def service(
     reader: Any = FakeReader({BUCKET[0]: {"cpu": [{"host": "a"}]}})
     executors = {tree.Select: played.select, tree.ShowMeasurements: show.measurements, tree.ShowSeries: show.series}
     methods = Methods(
-        executors, mappings, reader, Slots(running, waiting, wait_s), Metrics(make_registry(), {}), timeout_s, 10_000
+        executors,
+        mappings,
+        reader,
+        Slots(running, waiting, wait_s),
+        Metrics(make_registry(), {}),
+        timeout_s,
+        10_000,
+        Deletes(client, "", reader),
     )
     server = Server(internal_app("query", KEYS, methods.handlers(), dict), "127.0.0.1", 0)
     try:

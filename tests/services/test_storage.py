@@ -202,7 +202,7 @@ async def test_names_that_are_not_utf8_survive(calls: Calls) -> None:
     await calls.append(make_block(IDS, measurement=name, field=name))
     assert len(await calls.points(name)) == len(IDS)
     answer = await calls.query.call(calls.url, "storage.measurements", {"bucket_id": BUCKET, "version": -1})
-    assert answer.head["measurements"] == [[name, len(IDS), [[0, name, int(FieldType.INTEGER)]]]]
+    assert answer.head["measurements"] == [[name, len(IDS), [[0, name, int(FieldType.INTEGER)]], False]]
     version = answer.head["version"]
     answer = await calls.query.call(calls.url, "storage.measurements", {"bucket_id": BUCKET, "version": version})
     assert answer.head == {"version": version}

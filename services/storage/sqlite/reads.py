@@ -9,7 +9,9 @@ from typing import Any
 import msgpack
 
 from common.errors import Invalid
+from common.log import get_logger
 from common.segment import decode_dictionary_arrays
+from common.tombstones import Tombstone
 from services.storage.catalog import (
     BlockRow,
     CommitRow,
@@ -22,6 +24,7 @@ from services.storage.catalog import (
 )
 from services.storage.sqlite.checksums import row_checksum
 
+log = get_logger("storage.sqlite")
 IDS_PER_STATEMENT = 500
 MAX_LIST = 10_000
 
@@ -149,6 +152,7 @@ def _load(execute: Callable[..., sqlite3.Cursor]) -> Loaded:
         segments=_load_segments(execute),
         replaced=dict(execute("SELECT segment, at_ms FROM replaced")),
         quarantined=dict(execute("SELECT segment, reason FROM quarantine")),
+        tombstones=_load_tombstones(execute),
         dropped=[id for (id,) in execute("SELECT id FROM measurements WHERE dropped = 1")],
     )
 
@@ -162,6 +166,17 @@ def _load_series_ids(execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, 
             (piece,) = execute("SELECT piece FROM dictionary WHERE rowid = ?", (rowid,)).fetchone()
             ids = decode_dictionary_arrays(piece)[0].astype("<u8").tobytes()
         found.append((measurement, first, count, ids))
+    return found
+
+
+def _load_tombstones(execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, Tombstone]]:
+    found = []
+    rows = execute("SELECT measurement, number, start, stop, series, checksum FROM tombstones ORDER BY number")
+    for measurement, number, start_ns, stop_ns, series, checksum in rows:
+        if row_checksum(series, measurement, number, start_ns, stop_ns) == checksum:
+            found.append((measurement, Tombstone(number, start_ns, stop_ns, series)))
+        else:
+            log.error("a delete is damaged: what it hid is back", measurement=measurement, number=number)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgpack
 
 from common.errors import Unavailable
+from common.tombstones import Tombstone
 from services.storage.catalog import BlockRow, SegmentRow, StoredRecord, from_key, to_key
 from services.storage.segment_store import segment_id
 from services.storage.sqlite import reads
@@ -87,6 +88,7 @@ class SqliteTransaction:
         if len(rowids) == limit:
             return False
         self._execute("DELETE FROM fields WHERE measurement = ?", (measurement,))
+        self._execute("DELETE FROM tombstones WHERE measurement = ?", (measurement,))
         self._execute("DELETE FROM measurements WHERE id = ? AND dropped = 1", (measurement,))
         return True
 
@@ -103,6 +105,17 @@ class SqliteTransaction:
 
     def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         return reads.read_dictionary(self._connection, measurement, first, last)
+
+    # ---- tombstones
+
+    def add_tombstone(self, measurement: int, stone: Tombstone) -> None:
+        numbers = (measurement, stone.number, stone.start_ns, stone.stop_ns)
+        row = (*numbers, row_checksum(stone.series, *numbers), stone.series)
+        self._execute("INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def delete_tombstones(self, measurement: int, numbers: Iterable[int]) -> None:
+        rows = [(measurement, number) for number in numbers]
+        self._connection.executemany("DELETE FROM tombstones WHERE measurement = ? AND number = ?", rows)
 
     # ---- commits and segments
 

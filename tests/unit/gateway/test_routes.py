@@ -30,7 +30,7 @@ from services.gateway.routes import ROUTES, find_route, is_open_rest
         ("/v1/x", "v2", "rest"),
         ("/health", "open", "health"),
         ("/debug/pprof", "open", "missing"),
-        ("/api/v2/delete", "v2", "planned"),
+        ("/api/v2/delete", "v2", "delete"),
     ],
 )
 def test_paths(path: str, dialect: str, action: str) -> None:
