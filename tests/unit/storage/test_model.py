@@ -1,4 +1,4 @@
-"""Any sequence of appends, overwrites, merges, drops and restarts reads back as a dict would."""
+"""Any sequence of appends, overwrites, deletes, merges, drops and restarts reads back as a dict would."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from common.merge import merge_blocks
-from common.segment import decode_block, encode_block, encode_dictionary
+from common import wire
+from common.merge import filter_rows
+from common.segment import Block, decode_block, encode_block, encode_dictionary
+from common.tombstones import encode_choice, hidden_rows, is_chosen, pending, unite
 from services.storage import storage as wiring
 from services.storage.append import Append, decode_append
+from services.storage.compaction import _with_hidden
+from services.storage.compactor import merge_segments
 from services.storage.config import StorageSettings
+from services.storage.deletes import Delete, SettleDeletes, decode_delete
 from services.storage.plan import find_plan
 from services.storage.records import ChangeRecords, decode_change
 from services.storage.segments import NewSegment
@@ -37,8 +42,16 @@ appends = st.tuples(
 )
 together = st.tuples(st.just("together"), st.lists(appends, min_size=2, max_size=4))
 merges = st.tuples(st.just("merge"), st.sampled_from(BUCKETS), st.integers(0, 3), st.integers(2, 4))
+deletes = st.tuples(
+    st.just("delete"),
+    st.sampled_from(BUCKETS),
+    st.none() | st.sets(st.integers(0, 5), min_size=1),
+    st.integers(-1, 3),
+    st.integers(0, 4),
+)
+settles = st.tuples(st.just("settle"))
 drops = st.tuples(st.just("drop"), st.sampled_from(BUCKETS))
-steps = st.lists(appends | together | merges | drops | st.tuples(st.just("restart")), max_size=14)
+steps = st.lists(appends | together | deletes | merges | settles | drops | st.tuples(st.just("restart")), max_size=16)
 
 
 class NoCompaction:
@@ -92,10 +105,40 @@ class Subject:
             olds = shard.segments[first : first + count]
             if not olds:
                 return
-            blocks = [decode_block(*await self.storage.segments.read_segment(old.id)) for old in olds]
-            await self.storage.segments.replace(
-                [old.id for old in olds], [NewSegment(*encode_block(merge_blocks(blocks), 1))]
-            )
+            assert measurement is not None
+            number = self.storage.state.number
+            sources = []
+            for old in olds:
+                _, chunks = await self.storage.segments.read_segment(old.id)
+                meta, chunks = _with_hidden(old, (old.meta, chunks), measurement)
+                sources.append((wire.decode_head(meta), chunks))
+            merged = [NewSegment(meta | {"deletes": number}, chunks) for meta, chunks in merge_segments(sources, 1000)]
+            await self.storage.segments.replace([old.id for old in olds], merged)
+
+    async def delete(self, bucket: str, chosen: set[int] | None, start: int, length: int) -> None:
+        measurement = self.storage.state.find(bucket, "cpu")
+        entry: list[Any] = ["cpu", None]
+        parts = []
+        if chosen is not None:
+            numbers = [-1] * 6 if measurement is None else measurement.series.find(IDS).tolist()
+            mask = np.zeros(0 if measurement is None else measurement.series.count, np.bool_)
+            mask[[numbers[series] for series in chosen if numbers[series] >= 0]] = True
+            entry = ["cpu", 0 if measurement is None else measurement.id]
+            parts = [encode_choice(mask)]
+        head = {"bucket_id": bucket, "start_ns": start, "stop_ns": start + length, "measurements": [entry]}
+        await self.storage.committer.submit(Delete(decode_delete(head, parts)))
+        ids = {int(IDS[series, 0]) for series in (range(6) if chosen is None else chosen)}
+        self.points = {
+            (at, id, time): value
+            for (at, id, time), value in self.points.items()
+            if not (at == bucket and id in ids and start <= time < start + length)
+        }
+
+    async def settle(self) -> None:
+        job = SettleDeletes(self.storage.state)
+        if job.is_needed():
+            await self.storage.committer.submit(job)
+            assert not job.is_needed()
 
     async def drop(self, bucket: str) -> None:
         await self.change(drop_buckets=[bucket])
@@ -107,12 +150,35 @@ class Subject:
             plan = find_plan(self.storage.state, {"bucket_id": bucket, "measurements": {"cpu": -1}, **ALL})
             found = plan.measurements.get("cpu")
             for segment in found.segments if found else ():
-                block = decode_block(*await self.storage.segments.read_segment(segment.id))
+                assert found is not None
+                block: Block | None = decode_block(*await self.storage.segments.read_segment(segment.id))
+                assert block is not None
+                measurement = self.storage.state.find(bucket, "cpu")
+                assert measurement is not None
+                codes = measurement.series.find(block.series)
+                stones = pending(found.tombstones, segment.applied, segment.min_time_ns, segment.max_time_ns)
+                hidden = [(s.start_ns, s.stop_ns, is_chosen(s.series, codes)) for s in stones]
+                block = filter_rows(block, ~hidden_rows(block, hidden))
+                if block is None:
+                    continue
                 series = np.repeat(block.series[:, 0], np.diff(block.offsets)).tolist()
                 values: Any = block.columns[0].values
                 for high, time, value in zip(series, block.times.tolist(), values.tolist(), strict=True):
                     points[bucket, high, time] = value
+            self.check_doubt(bucket, points)
         return points
+
+    def check_doubt(self, bucket: str, points: Points) -> None:
+        """A series in no tombstone has points."""
+        measurement = self.storage.state.find(bucket, "cpu")
+        if measurement is not None:
+            doubt = unite(stone.series for stone in measurement.tombstones) if measurement.tombstones else b"\x01"
+            numbers = measurement.series.find(IDS)
+            alive = {id for at, id, _ in points if at == bucket}
+            for series in np.flatnonzero((numbers >= 0) & ~is_chosen(doubt, numbers)).tolist():
+                assert int(IDS[series, 0]) in alive
+            if not measurement.is_in_doubt:
+                assert alive
 
 
 async def run(steps: list[tuple[Any, ...]], folder: Path) -> None:
