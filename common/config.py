@@ -11,13 +11,30 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from common.wire import Keys
 
 PREFIX = "TIDEGATE_"
+
+
+class CannotStart(ValueError):
+    """Something that was given can't be worked with; the message names it, never a secret."""
+
+
+def faults(error: ValidationError, settings: type[BaseSettings]) -> list[str]:
+    """One line for each setting that can't be used: its name and why, without its value."""
+    names = {
+        key: " or ".join(env_names(name, field))
+        for name, field in settings.model_fields.items()
+        for key in (name, str(field.validation_alias))
+    }
+    return [
+        f"{names.get(str(fault['loc'][0]) if fault['loc'] else '', 'settings')}: {fault['msg']}"
+        for fault in error.errors(include_input=False, include_url=False)
+    ]
 
 
 class _FileTwins(PydanticBaseSettingsSource):
@@ -27,7 +44,10 @@ class _FileTwins(PydanticBaseSettingsSource):
         for name in env_names(field_name, field):
             path = os.environ.get(f"{name}_FILE")
             if path:
-                return Path(path).read_text().rstrip("\r\n"), field_name, False
+                try:
+                    return Path(path).read_text().rstrip("\r\n"), field_name, False
+                except (OSError, UnicodeDecodeError) as error:
+                    raise CannotStart(f"{name}_FILE: cannot read {path}: {_reason(error)}") from None
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -68,10 +88,12 @@ class ServiceSettings(BaseSettings):
         description="Key that signs internal calls, at least 32 bytes; a second one after a comma is accepted too "
         "(rotation). Empty = internal.key in the folder of the keys, made at first start.",
     )
-    log_level: str = Field("info", description="debug, info, warning or error.")
-    log_format: str = Field("json", description="json or console.")
+    log_level: str = Field(
+        "info", pattern="^(?i:debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+    log_format: str = Field("json", pattern="^(json|console)$", description="json or console.")
     memory_bytes: int = Field(
-        0, description="Byte budget of each service for bodies and caches; 0 = min(25 % of the memory, 1 GiB)."
+        0, ge=0, description="Byte budget of each service for bodies and caches; 0 = min(25 % of the memory, 1 GiB)."
     )
 
     @classmethod
@@ -99,14 +121,22 @@ class ServiceSettings(BaseSettings):
         return min(total // 4, 1 << 30)
 
 
+def _reason(error: OSError | ValueError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def load_keys(settings: ServiceSettings) -> Keys:
     """The keys of internal calls: given, or read from (at first start: made in) the data folder."""
     if settings.internal_key:
         keys = tuple(key.strip().encode() for key in settings.internal_key.split(",") if key.strip())
     else:
-        keys = (load_or_make_key(settings.keys_folder / "internal.key"),)
+        path = settings.keys_folder / "internal.key"
+        try:
+            keys = (load_or_make_key(path),)
+        except OSError as error:
+            raise CannotStart(f"cannot read or make the key {path}: {_reason(error)}") from None
     if not keys or any(len(key) < 32 for key in keys):
-        raise ValueError("TIDEGATE_INTERNAL_KEY must hold keys of at least 32 bytes")
+        raise CannotStart("TIDEGATE_INTERNAL_KEY must hold keys of at least 32 bytes")
     return Keys(keys[0], keys)
 
 

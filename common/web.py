@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -19,7 +20,10 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
+from common.config import CannotStart, faults
 from common.errors import InfluxError
 from common.log import get_logger
 from common.rpc import Handler, RpcClient, RpcServer
@@ -176,13 +180,20 @@ class Server:
         self.url: str | None = None
 
     async def start(self, make_site: MakeSite = web.SockSite) -> str:
-        """Listen; returns the URL under which the service is reached."""
+        """Listen; returns the URL under which the service is reached. Raises CannotStart when the port is taken."""
         await self._runner.setup()
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((self._host, self._port))
-        listener.listen(1024)
+        try:
+            listener.bind((self._host, self._port))
+            listener.listen(1024)
+        except (OSError, OverflowError) as error:
+            listener.close()
+            # What the app has begun (threads, tasks) would keep the process alive.
+            await self._runner.cleanup()
+            why = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise CannotStart(f"cannot listen on {self._host}:{self._port}: {why}") from None
         await make_site(self._runner, listener).start()
         port = listener.getsockname()[1]
         everywhere = self._host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
@@ -215,6 +226,11 @@ async def run_until_stopped(server: Server, name: str, make_site: MakeSite = web
     await server.stop()
 
 
-def run(main: Callable[[], Any]) -> None:
-    """Run an async main under uvloop."""
-    uvloop.run(main())
+def run(main: Callable[[], Any], settings: type[BaseSettings] = BaseSettings) -> None:
+    """Run an async main under uvloop; what it was given and can't use ends it with status 1 and a line that says so."""
+    try:
+        uvloop.run(main())
+    except ValidationError as error:
+        sys.exit("\n".join(f"can't start: {line}" for line in faults(error, settings)))
+    except CannotStart as error:
+        sys.exit(f"can't start: {error}")

@@ -17,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.config import ServiceSettings
+from pydantic import Field, ValidationError
+
+from common.config import CannotStart, ServiceSettings, faults
 from common.log import configure, get_logger
 from services.banner import tell_when_ready
 from services.hold import Held, hold
@@ -32,8 +34,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 # One that lived this long starts again at once; its next death is a new matter.
 HEALTHY_AFTER_S = 10.0
 # One that ends by itself with status 1 this soon at its first start has been given something that it can't work with.
-HOPELESS_WITHIN_S = 3.0
+# On a busy machine it takes seconds until it knows.
+HOPELESS_WITHIN_S = 15.0
 _PR_SET_PDEATHSIG = 1
+
+
+class SupervisorSettings(ServiceSettings):
+    """What the supervisor is told beside the counts."""
+
+    port: int = Field(8086, ge=0, le=65535, description="Port of the gateway, for the banner.")
 
 
 @dataclass(slots=True)
@@ -144,7 +153,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-async def supervise(arguments: Sequence[str]) -> int:
+async def supervise(arguments: Sequence[str], port: int) -> int:
     """Run everything; the exit status."""
     lines = parse_procfile(find_procfile().read_text())
     counts = counts_of(lines, arguments, os.environ)
@@ -153,7 +162,7 @@ async def supervise(arguments: Sequence[str]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    told = asyncio.create_task(tell_when_ready(int(os.environ.get("TIDEGATE_PORT", "8086"))))
+    told = asyncio.create_task(tell_when_ready(port))
     try:
         await supervisor.run(stop)
     except Hopeless as error:
@@ -171,12 +180,16 @@ def find_procfile() -> Path:
 
 
 def main() -> int:
-    settings = ServiceSettings()
-    configure("supervisor", "supervisor", settings.log_level, settings.log_format)
     try:
+        settings = SupervisorSettings()
+        configure("supervisor", "supervisor", settings.log_level, settings.log_format)
         with hold(settings.data):
-            return asyncio.run(supervise(sys.argv[1:]))
-    except Held as error:
+            return asyncio.run(supervise(sys.argv[1:], settings.port))
+    except ValidationError as error:
+        for line in faults(error, SupervisorSettings):
+            print(f"tidegate: can't start: {line}", file=sys.stderr)
+        return 1
+    except (Held, CannotStart) as error:
         print(f"tidegate: {error}", file=sys.stderr)
         return 1
     except ValueError as error:

@@ -28,4 +28,4 @@ def raise_open_files() -> None:
 
 
 if __name__ == "__main__":
-    web.run(main)
+    web.run(main, GatewaySettings)

@@ -11,7 +11,7 @@ class GatewaySettings(ServiceSettings):
     """What the gateway is told."""
 
     host: str = Field("0.0.0.0", description="Address on which the public HTTP API listens.")  # noqa: S104
-    port: int = Field(8086, description="Port of the public HTTP API; 0 = any free one.")
+    port: int = Field(8086, ge=0, le=65535, description="Port of the public HTTP API; 0 = any free one.")
     max_connections: int = Field(20_000, description="Open client connections; one more is answered 503.")
     max_header_bytes: int = Field(65_536, description="Longest request line and longest header of a request.")
     header_timeout_s: float = Field(10.0, description="Time within which the head of a request must be there.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,3 +113,49 @@ def test_a_second_supervisor_on_the_folder_ends_with_1_and_harms_nothing(tmp_pat
 def test_a_wrong_count_ends_with_2_before_anything_starts(tmp_path: Path) -> None:
     process = start(tmp_path, "gateway: exec sleep 60\n", "gateway=many")
     assert process.wait(10) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("TIDEGATE_PORT", "abc", b"TIDEGATE_PORT: "),
+        ("TIDEGATE_PORT", "65536", b"TIDEGATE_PORT: "),
+        ("TIDEGATE_LOG_LEVEL", "loud", b"TIDEGATE_LOG_LEVEL: "),
+        ("TIDEGATE_LOG_FORMAT", "xml", b"TIDEGATE_LOG_FORMAT: "),
+        ("TIDEGATE_MEMORY_BYTES", "1g", b"TIDEGATE_MEMORY_BYTES: "),
+        ("TIDEGATE_INTERNAL_KEY_FILE", "/nowhere/key", b"TIDEGATE_INTERNAL_KEY_FILE: cannot read /nowhere/key"),
+        ("TIDEGATE_DATA", "/dev/null/x", b"cannot use the data folder /dev/null/x: Not a directory"),
+    ],
+)
+def test_what_can_not_be_used_is_one_line_that_names_it(name: str, value: str, told: bytes, tmp_path: Path) -> None:
+    environment = {**os.environ, "TIDEGATE_DATA": str(tmp_path), name: value}
+    ended = subprocess.run(
+        [sys.executable, "-m", "services"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, timeout=20, check=False
+    )
+    assert ended.returncode == 1
+    assert told in ended.stderr
+    assert ended.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("service", ["gateway", "storage", "ingest", "query", "auth"])
+def test_a_taken_port_ends_a_service_with_one_line_and_1(service: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        setting = "TIDEGATE_PORT" if service == "gateway" else f"TIDEGATE_{service.upper()}_PORT"
+        environment = {
+            **os.environ,
+            "TIDEGATE_DATA": str(tmp_path),
+            "TIDEGATE_HOST": "127.0.0.1",
+            "TIDEGATE_STORAGE_URL": "http://127.0.0.1:1",
+            "TIDEGATE_AUTH_URL": "http://127.0.0.1:1",
+            setting: str(port),
+        }
+        ended = subprocess.run(
+            [sys.executable, "-m", f"services.{service}"],
+            cwd=ROOT, env=environment, stderr=subprocess.PIPE, timeout=30, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use".encode() in ended.stderr
+    assert b"Traceback" not in ended.stderr
