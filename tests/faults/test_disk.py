@@ -90,7 +90,7 @@ async def test_no_space_for_the_nth_write(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     expected = await prepare(folder)
     lost = unread = unrecovered = wrong = refused = 0
-    count = rounds(60)
+    count = rounds(40)
     async with storage_process(folder, shim.environment | SMALL_LOG) as storage:
         assert storage is not None
         calls = storage.calls

@@ -45,7 +45,7 @@ def test_storage_is_killed(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) ->
     draw = random.Random(1)
     own_stack.make_bucket("kills")
     worst_s = 0.0
-    count = rounds(20)
+    count = rounds(15)
     gateway = own_stack.pids("gateway")
     with writers(own_stack, "kills", 8) as ledgers:
         for _ in range(count):
@@ -71,7 +71,7 @@ def test_query_is_killed_in_mid_answer(own_stack: Stack) -> None:
         lines = "\n".join(f"r v={time}i {time}" for time in range(start, start + 5000))
         assert own_stack.write(lines, "kills").status_code == 204
     draw = random.Random(3)
-    count = rounds(20)
+    count = rounds(15)
     seen: dict[str, int] = {}
     with writers(own_stack, "kills", 1) as ledgers:
         for number in range(count):
@@ -237,7 +237,7 @@ def test_the_gateway_is_killed_behind_nginx(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_all_five_are_killed(own_stack: Stack) -> None:
     own_stack.make_bucket("kills")
-    count = rounds(8)
+    count = rounds(6)
     worst_s = 0.0
     with writers(own_stack, "kills") as ledgers:
         for _ in range(count):

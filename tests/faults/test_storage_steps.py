@@ -127,7 +127,7 @@ def cut_stack(folder: Path) -> Iterator[tuple[Stack, Cutter]]:
 
 @pytest.mark.timeout(1200)
 def test_the_answer_of_an_append_never_arrives(tmp_path: Path) -> None:
-    wanted = rounds(250)
+    wanted = rounds(150)
     with cut_stack(tmp_path / "stack") as (stack, cutter):
         stack.make_bucket("cut")
         newest: dict[int, tuple[int, int]] = {}
