@@ -50,7 +50,7 @@ def hosts(stack: Stack, db: str, measurement: str = "m") -> list[str]:
     ],
 )
 def test_a_predicate_chooses(stack: Stack, predicate: str, left: list[str]) -> None:
-    db = "predicate " + predicate.replace('"', "")
+    db = "predicate " + predicate.replace('"', "'")
     make(stack, db)
     assert delete(stack, db, everything(predicate=predicate)).status_code == 204
     assert hosts(stack, db) == left
