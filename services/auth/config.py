@@ -62,6 +62,23 @@ class AuthSettings(ServiceSettings):
     )
     auth_cache_entries: int = Field(20_000, ge=16, description="Entries of each of auth's caches.")
 
+    v1_admin_user: str = Field(
+        "",
+        validation_alias="INFLUXDB_ADMIN_USER",
+        description="Name of a first 1.x administrator, made once in the organization default.",
+    )
+    v1_admin_password: str = Field(
+        "", validation_alias="INFLUXDB_ADMIN_PASSWORD", description="Its password, 1 to 72 bytes."
+    )
+    v1_database: str = Field(
+        "", validation_alias="INFLUXDB_DB", description="Database that is made together with that administrator."
+    )
+    v1_auth_enabled: str = Field(
+        "",
+        validation_alias="INFLUXDB_HTTP_AUTH_ENABLED",
+        description="Read for the sake of the 1.x image's environment: credentials are always asked for.",
+    )
+
     init_mode: str = Field(
         "",
         validation_alias="DOCKER_INFLUXDB_INIT_MODE",

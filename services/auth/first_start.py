@@ -1,4 +1,5 @@
-"""First set-up from the environment of the InfluxDB 2 image, once storage answers; harmless on a restart.
+"""First set-up from the environment of the InfluxDB 2 image, then that of the 1.x image, once storage answers; harmless
+on a restart.
 
 Source: the image's documentation, ``DOCKER_INFLUXDB_INIT_*``.
 """
@@ -9,7 +10,7 @@ import asyncio
 
 from common.errors import Conflict, InfluxError, Invalid, Unavailable
 from common.log import get_logger
-from services.auth import setup
+from services.auth import first_admin, setup
 from services.auth.config import AuthSettings
 from services.auth.context import Context
 
@@ -63,15 +64,20 @@ class FirstStart:
         """Try until storage answers; a bad value is told and ends it."""
         try:
             wanted = read_wanted(self._context.settings)
+            wants_admin = first_admin.is_wanted(self._context.settings)
+            made = None
             if wanted is not None:
                 self.problem = "waiting for storage to set up"
-                await self._set_up(wanted)
+                made = await self._set_up(wanted)
+            if wants_admin:
+                self.problem = "waiting for storage to make the first administrator"
+                await self._make_admin(made)
             self.problem = None
         except InfluxError as error:
             self.problem = f"first set-up failed: {error}"
             log.error("first set-up failed", reason=str(error))
 
-    async def _set_up(self, wanted: setup.Wanted) -> None:
+    async def _set_up(self, wanted: setup.Wanted) -> setup.Made | None:
         while True:
             try:
                 made = await setup.set_up(self._context, wanted)
@@ -79,7 +85,14 @@ class FirstStart:
                 await asyncio.sleep(ASK_AGAIN_S)
             except Conflict:
                 log.info("set up before: the DOCKER_INFLUXDB_INIT settings change nothing")
-                return
+                return None
             else:
                 log.info("set up", user=made.user.name, org=made.org.name, bucket=made.bucket.name)
-                return
+                return made
+
+    async def _make_admin(self, made: setup.Made | None) -> None:
+        while True:
+            try:
+                return await first_admin.ensure(self._context, made)
+            except Unavailable:
+                await asyncio.sleep(ASK_AGAIN_S)

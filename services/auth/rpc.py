@@ -10,11 +10,12 @@ import msgspec
 from common.errors import Invalid
 from common.identity import Identity
 from common.rpc import Call, Handler, Reply
-from services.auth import rest
+from services.auth import administration, rest
 from services.auth.context import Context
 from services.auth.hub import Hub
 from services.auth.request import Request
 from services.auth.resolve import Resolver
+from services.auth.statements import AnyStatement
 from services.auth.verify import Credential, Verifier
 
 # The setting for bodies is checked, and named, behind this.
@@ -43,6 +44,11 @@ class _BucketHead(msgspec.Struct):
 class _MappingsHead(msgspec.Struct):
     org_id: str
     confirm: bool = False
+
+
+class _AdministerHead(msgspec.Struct):
+    identity: list[Any]
+    statement: AnyStatement
 
 
 class _RestHead(msgspec.Struct):
@@ -110,9 +116,23 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
         found = await resolver.mappings(head.org_id, head.confirm)
         return Reply({"mappings": found.value, "number": found.number, "tags": found.tags})
 
+    async def administer(call: Call) -> Reply:
+        await call.finish()
+        head = _decode(call.head, _AdministerHead)
+        rows = await administration.administer(context, Identity.from_wire(head.identity), head.statement)
+        return Reply({"rows": rows})
+
     async def feed(call: Call) -> Reply:
         await call.finish()
         head, parts = hub.subscribe()
         return Reply(head, parts)
 
-    return {"verify": verify, "rest": rest_call, "used": used, "bucket": bucket, "mappings": mappings, "feed": feed}
+    return {
+        "verify": verify,
+        "rest": rest_call,
+        "used": used,
+        "bucket": bucket,
+        "mappings": mappings,
+        "administer": administer,
+        "feed": feed,
+    }

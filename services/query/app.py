@@ -18,6 +18,7 @@ from common.feed import FeedFollower
 from common.log import get_logger
 from common.rpc import RpcClient
 from services.query import compile
+from services.query.administer import Administration
 from services.query.config import QuerySettings
 from services.query.delete_request import Deletes
 from services.query.mappings import Mappings
@@ -46,8 +47,10 @@ class Query:
                 "tidegate_query_memory_bytes": ("Bytes of the budget in use", lambda: self.budget.used_bytes),
             },
         )
+        administration = Administration(client, settings.auth_url, self.mappings)
+        of_1x = {**EXECUTORS_OF_1X, **administration.executors()} if settings.v1_admin else {}
         self.methods = Methods(
-            {**EXECUTORS, **EXECUTORS_OF_1X},
+            {**EXECUTORS, **of_1x},
             self.mappings,
             self.reader,
             self.slots,

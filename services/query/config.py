@@ -19,6 +19,12 @@ class QuerySettings(ServiceSettings):
     query_wait_s: float = Field(10.0, gt=0, description="Longest wait for a turn; then 503.")
     query_max_chars: int = Field(1 << 20, gt=0, description="Longest text of the parameters q and params.")
 
+    v1_admin: bool = Field(
+        True,
+        description="Whether statements of 1.x administration (CREATE DATABASE, CREATE USER, GRANT, ...) work; "
+        "off = InfluxDB 2's refusals.",
+    )
+
     @property
     def concurrency(self) -> int:
         return self.query_concurrency or max(8, 4 * (os.cpu_count() or 1))

@@ -68,18 +68,16 @@ class QueryContext:
         return await self._find(database or self.database, "", "default retention policy not set for: ")
 
     async def readable(self) -> list[Mapping]:
-        """The mappings whose bucket the caller may read: stored ones by age, then virtual ones by bucket name."""
-        table = await self.mappings.of_org(self.org_id)
+        """The mappings whose bucket the caller may read: stored ones by age, then virtual ones by bucket name.
+
+        Read at auth: a list shows a database that was made a moment ago at another replica.
+        """
+        table = await self.mappings.of_org(self.org_id, confirm=True)
         return [mapping for mapping in table.mappings if self.may_read(mapping.bucket)]
 
     async def readable_of(self, database: str) -> list[Mapping]:
-        """As ``readable``, of one database. An empty answer is confirmed at auth."""
-        for confirm in (False, True):
-            table = await self.mappings.of_org(self.org_id, confirm=confirm)
-            found = [mapping for mapping in table.of_database(database) if self.may_read(mapping.bucket)]
-            if found:
-                return found
-        return []
+        """As ``readable``, of one database."""
+        return [mapping for mapping in await self.readable() if mapping.database == database]
 
     @property
     def org_id(self) -> str:
