@@ -174,11 +174,9 @@ def operations(own: Side, type: str) -> list[Callable[[], Operation]]:
     if type == "buckets":
         write = f"{V2}/write?orgID={own.org_id}&bucket={own.ids[type]}"
         describe = {"description": "new"}
-        members = f"{V2}/buckets/{own.ids[type]}/members"
         found += [
             lambda: Operation("write points", ("write",), "POST", write, "m v=1", type, own.ids[type]),
             lambda: on("describe", ("write",), "PATCH", "", describe, own.ids[type]),
-            lambda: Operation("members", ("read",), "GET", members, None, "orgs", own.org_id),
         ]
     return found
 
@@ -212,6 +210,17 @@ def test_s05_no_wrong_allow_and_no_wrong_refusal(stack: Stack, sides: tuple[Side
             expect(make(), False, tokens.of(own.org_id, *everything_else), f"{type}, all other types")
     print("\n".join(faults[:30]))
     show("S05", f"{len(faults)}/{checked}({allowances}allowed)", 0, not faults and checked >= 200)
+
+
+def test_s05_members_are_shown_to_who_may_read_the_object_and_its_organization(
+    stack: Stack, sides: tuple[Side, Side]
+) -> None:
+    own, _ = sides
+    tokens = Tokens(stack)
+    bucket, org = Held("read", "buckets", own.ids["buckets"]), Held("read", "orgs", own.org_id)
+    for held, status in (((bucket, org), 200), ((bucket,), 404), ((org,), 404)):
+        answer = stack.request("GET", f"{V2}/buckets/{bucket.id}/members", tokens.of(own.org_id, *held))
+        assert answer.status_code == status
 
 
 def test_s05_a_list_shows_what_may_be_read_and_nothing_else(stack: Stack, sides: tuple[Side, Side]) -> None:
