@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from common.model import FieldType
-from common.tombstones import Tombstone, choice_mask, count_chosen, unite
+from common.tombstones import Tombstone, covers_all
 from services.storage.blocks import Segment
 from services.storage.segment_store import commit_of
 from services.storage.series import SeriesSet
@@ -42,10 +42,7 @@ class Measurement:
     @property
     def is_in_doubt(self) -> bool:
         """Whether deletes have been on all of its series, so that it may hold no row any more."""
-        chosen = [stone.series for stone in self.tombstones]
-        if not chosen or sum(count_chosen(choice, self.series.count) for choice in chosen) < self.series.count:
-            return False
-        return bool(choice_mask(unite(chosen), self.series.count).all())
+        return bool(self.tombstones) and covers_all((stone.series for stone in self.tombstones), self.series.count)
 
 
 @dataclass(slots=True)

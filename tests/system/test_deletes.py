@@ -158,3 +158,14 @@ def test_a_delete_takes_no_longer_for_more(stack: Stack) -> None:
         print(f"{statement}: {took * 1000:.1f} ms")
         assert stack.rows("SELECT count(v) FROM m", db)[0][1] == left
         assert took < 5
+
+
+def test_what_is_past_the_retention_is_not_seen_to_the_second(stack: Stack) -> None:
+    db = "hour"
+    stack.make_bucket(db, retention_s=3600)
+    at = int(time.time()) - 3597
+    assert stack.write(f"m v=1 {at}\nm v=2 {at + 1000}", db, precision="s").status_code == 204
+    assert [row[1] for row in stack.rows("SELECT v FROM m", db)] == [1, 2]
+    time.sleep(max(0.0, at + 3600.1 - time.time()))
+    assert [row[1] for row in stack.rows("SELECT v FROM m", db)] == [2]
+    assert stack.rows("SELECT count(v) FROM m", db)[0][1] == 1

@@ -13,6 +13,7 @@ from common.tombstones import (
     check_choice,
     choice_mask,
     count_chosen,
+    covers_all,
     encode_all,
     encode_choice,
     is_chosen,
@@ -45,6 +46,10 @@ def test_choices_unite_as_sets_do(several: list[set[int]]) -> None:
     united = unite(map(choice_of, several))
     assert set(np.flatnonzero(choice_mask(united, COUNT)).tolist()) == set().union(*several)
     assert unite([united, encode_all()]) == encode_all()
+    for count in (COUNT, 1 + max(set().union(*several), default=0)):
+        inside = [choice_of({n for n in numbers if n < count}, count) for numbers in several]
+        assert covers_all(inside, count) is (set().union(*several) >= set(range(count)))
+    assert covers_all([encode_all()], COUNT)
 
 
 def test_a_choice_of_one_in_a_million_is_small() -> None:
