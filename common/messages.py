@@ -20,6 +20,8 @@ CALLERS: dict[str, frozenset[str]] = {
         "auth.administer": (QUERY,),
         "ingest.write": (GATEWAY,),
         "query.influxql": (GATEWAY,),
+        "query.queries": (QUERY,),
+        "query.kill": (QUERY,),
         "query.delete": (GATEWAY,),
         "storage.hello": (AUTH, INGEST, QUERY),
         "storage.register": (AUTH, INGEST, QUERY),

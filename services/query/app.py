@@ -20,10 +20,14 @@ from common.rpc import RpcClient
 from services.query import compile
 from services.query.administer import Administration
 from services.query.config import QuerySettings
+from services.query.context import SelectLimits
 from services.query.delete_request import Deletes
 from services.query.mappings import Mappings
 from services.query.metrics import Metrics
-from services.query.rpc import Methods
+from services.query.operations import OPERATIONS
+from services.query.peers import Peers
+from services.query.rpc import Methods, RequestLimits
+from services.query.running import Queries
 from services.query.segments import Reader
 from services.query.slots import Slots
 from services.query.statements import EXECUTORS, EXECUTORS_OF_1X
@@ -34,11 +38,19 @@ log = get_logger("query")
 class Query:
     """The parts of one query service, wired; what storage tells goes to the caches from here."""
 
-    def __init__(self, settings: QuerySettings, client: RpcClient, registry: Any) -> None:
+    def __init__(
+        self, settings: QuerySettings, client: RpcClient, registry: Any, url: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.budget = Budget(settings.budget_bytes)
         self.mappings = Mappings(client, settings.auth_url)
         self.reader = Reader(client, settings.storage_url, self.budget)
         self.slots = Slots(settings.concurrency, settings.query_queue, settings.query_wait_s)
+        self.peers = Peers(Queries(), client, url)
+        limits = RequestLimits(
+            SelectLimits(settings.query_max_points, settings.query_max_series, settings.query_max_buckets),
+            settings.query_max_rows,
+            settings.query_slow_s,
+        )
         metrics = Metrics(
             registry,
             {
@@ -48,13 +60,16 @@ class Query:
             },
         )
         administration = Administration(client, settings.auth_url, self.mappings)
-        of_1x = {**EXECUTORS_OF_1X, **administration.executors()} if settings.v1_admin else {}
         self.methods = Methods(
-            {**EXECUTORS, **of_1x},
+            {**EXECUTORS, **OPERATIONS, **EXECUTORS_OF_1X, **administration.executors()}
+            if settings.v1_admin
+            else EXECUTORS,
             self.mappings,
             self.reader,
             self.slots,
             metrics,
+            self.peers,
+            limits,
             settings.query_timeout_s,
             settings.query_max_chars,
             Deletes(client, settings.auth_url, self.reader),
@@ -69,9 +84,12 @@ class Query:
 
     def _on_start(self, head: dict[str, Any]) -> None:
         self.mappings.drop_all(head["number"])
+        self.peers.learn(head["instances"])
         self.mappings.set_fed(True)
 
     def _on_event(self, event: dict[str, Any]) -> None:
+        if "instances" in event:
+            self.peers.learn(event["instances"])
         tags = event.get("tags")
         if tags:
             self.mappings.drop(tags, event["number"])
@@ -113,7 +131,7 @@ def build(settings: QuerySettings, url: Callable[[], str | None]) -> web.Applica
     keys = load_keys(settings)
     client = RpcClient(keys, "query")
     registry = shared.make_registry()
-    query = Query(settings, client, registry)
+    query = Query(settings, client, registry, url)
     app = shared.internal_app("query", keys, query.methods.handlers(), query.readiness, registry)
 
     async def keep_client(_app: web.Application) -> AsyncIterator[None]:

@@ -17,6 +17,15 @@ class QuerySettings(ServiceSettings):
     query_concurrency: int = Field(0, ge=0, description="Queries that run at a time; 0 = four a core, at least 8.")
     query_queue: int = Field(1_000, ge=0, description="Queries that may wait for their turn; more are told 503.")
     query_wait_s: float = Field(10.0, gt=0, description="Longest wait for a turn; then 503.")
+    query_max_points: int = Field(0, ge=0, description="Most points a SELECT may read (max-select-point); 0 = any.")
+    query_max_series: int = Field(0, ge=0, description="Most series of one SELECT (max-select-series); 0 = any.")
+    query_max_buckets: int = Field(
+        0, ge=0, description="Most windows of GROUP BY time() in one SELECT (max-select-buckets); 0 = any."
+    )
+    query_max_rows: int = Field(
+        0, ge=0, description="Most rows of an answer that is not chunked; past it: partial; 0 = any."
+    )
+    query_slow_s: float = Field(0.0, ge=0, description="Queries that take longer are logged, no secrets; 0 = none.")
     query_max_chars: int = Field(1 << 20, gt=0, description="Longest text of the parameters q and params.")
 
     v1_admin: bool = Field(

@@ -6,15 +6,17 @@ statement that fails. Source: spec/http-query-v1.md, section 6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from common.dbrp import Mapping, MappingTable
 from common.errors import Invalid
 from common.identity import Identity
 from common.model import Bucket
+from services.query.running import Running
 
 if TYPE_CHECKING:
+    from services.query.peers import Peers
     from services.query.segments import Reader
 
 
@@ -24,6 +26,15 @@ class MappingSource(Protocol):
     async def of_org(self, org_id: str, *, confirm: bool = False) -> MappingTable:
         """The mappings of *org_id*, with *confirm* read at their source. Raises NotFound: no such organization."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SelectLimits:
+    """What one SELECT may take; 0 = no limit."""
+
+    points: int = 0
+    series: int = 0
+    buckets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,9 @@ class QueryContext:
     now_ns: int
     mappings: MappingSource
     reader: Reader
+    running: Running = field(default_factory=Running)
+    limits: SelectLimits = SelectLimits()
+    peers: Peers | None = None
 
     async def resolve(self, database: str = "", policy: str = "") -> Bucket:
         """The bucket that a statement reads from.

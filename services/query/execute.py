@@ -14,13 +14,14 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import InfluxError, Invalid
+from common.errors import InfluxError
 from services.query import manage
 from services.query.context import QueryContext
 from services.query.influxql import tree
-from services.query.render.document import Document, documents_of
+from services.query.render.document import Document, RowCap, documents_of
 from services.query.render.renderer import Renderer
 from services.query.result import ResultSeries
+from services.query.running import Running
 
 # A statement's bytes are kept back until this many have come, so that an error in it can still take their place.
 HELD_BYTES = 1 << 20
@@ -38,11 +39,13 @@ Executor = Callable[[Any, QueryContext], AsyncIterator[ResultSeries]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one request: rows a document, and the moment (of the loop's clock) at which it has to be done."""
+    """Of one request: rows a document, the moment (of the loop's clock) at which it has to be done, and how many rows
+    an answer may have that is not chunked (0 = any)."""
 
     max_rows: int
     deadline_s: float
     chunked: bool = False
+    row_cap: int = 0
 
 
 def run_statement(
@@ -76,6 +79,7 @@ async def execute(
         InfluxError: a trouble of the service's own; what was yielded before is not a whole answer.
     """
     held = bytearray()
+    cap = RowCap(0 if limits.chunked else limits.row_cap)
     for number, statement in enumerate(statements):
         before: Renderer | None = copy(renderer)
         kept = len(held)
@@ -83,11 +87,15 @@ async def execute(
         try:
             async with aclosing(_documents(statement, context, limits, executors)) as documents:
                 async for document in documents:
+                    document = cap.cut(document)
+                    context.running.cost.rows_told += document.rows
                     held += await _print(renderer, document)
                     if limits.chunked or len(held) >= HELD_BYTES:
                         yield bytes(held)
                         held.clear()
                         before = None
+                    if cap.full:
+                        break
             held += renderer.end()
         except InfluxError as error:
             if error.code not in STATEMENT_CODES:
@@ -115,23 +123,22 @@ async def _documents(
     whole = limits.chunked and not isinstance(statement, tree.Select)
     max_cells = None if limits.chunked else MAX_CELLS
     series = run_statement(statement, context, executors)
-    async with aclosing(_in_time(series, limits.deadline_s)) as timed:
+    async with aclosing(_in_time(series, limits.deadline_s, context.running)) as timed:
         async for document in documents_of(timed, limits.max_rows, whole=whole, max_cells=max_cells):
             yield document
 
 
-async def _in_time(series: AsyncIterator[ResultSeries], deadline_s: float) -> AsyncGenerator[ResultSeries, None]:
+async def _in_time(
+    series: AsyncIterator[ResultSeries], deadline_s: float, running: Running
+) -> AsyncGenerator[ResultSeries, None]:
     """*series*, each step of it before the deadline. Raises Invalid with InfluxDB's text after it."""
     try:
         while True:
             # The time of whoever takes the rows does not count: the block holds no yield.
-            try:
-                async with asyncio.timeout_at(deadline_s):
-                    item = await anext(series)
-            except StopAsyncIteration:
+            async with running.step(deadline_s):
+                item = await anext(series, None)
+            if item is None:
                 return
-            except TimeoutError:
-                raise Invalid("query-timeout limit exceeded") from None
             yield item
     finally:
         close = getattr(series, "aclose", None)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.errors import Invalid, NotFound, TooLarge
 from common.identity import Identity
+from common.log import get_logger
 from common.rpc import Call, Handler, Reply
-from services.query.context import MappingSource, QueryContext
+from services.query.context import MappingSource, QueryContext, SelectLimits
 from services.query.delete_request import Deletes
 from services.query.execute import Executor, Limits, execute
 from services.query.influxql import tree
@@ -20,14 +21,17 @@ from services.query.influxql.bind import parse_params
 from services.query.influxql.parser import parse
 from services.query.influxql.tokens import ParseError
 from services.query.metrics import Metrics
+from services.query.peers import Peers
 from services.query.render import make_renderer
 from services.query.render.renderer import Style, choose_type, epoch_of
+from services.query.running import Phase, Running
 from services.query.slots import Slots
 
 if TYPE_CHECKING:
     from services.query.segments import Reader
 
 MAX_DELETE_BYTES = 16 << 20
+log = get_logger("query")
 DEFAULT_CHUNK_ROWS = 10_000
 MAX_CHUNK_ROWS = 1_000_000
 # The gateway takes no larger part of an answer at a time.
@@ -121,6 +125,20 @@ def _parse(query: Query) -> tuple[tree.Statement, ...]:
         raise Invalid(f"failed to parse query: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """Settings of all requests; 0 = none.
+
+    Attributes:
+        max_rows: of an answer that is not chunked.
+        slow_s: a request that takes longer is logged.
+    """
+
+    select: SelectLimits
+    max_rows: int
+    slow_s: float
+
+
 class Methods:
     """The methods of the query service."""
 
@@ -131,6 +149,8 @@ class Methods:
         reader: Reader,
         slots: Slots,
         metrics: Metrics,
+        peers: Peers,
+        limits: RequestLimits,
         timeout_s: float,
         max_chars: int,
         deletes: Deletes,
@@ -142,11 +162,13 @@ class Methods:
         self._reader = reader
         self._slots = slots
         self._metrics = metrics
+        self._peers = peers
+        self._limits = limits
         self._timeout_s = timeout_s
         self._max_chars = max_chars
 
     def handlers(self) -> Mapping[str, Handler]:
-        return {"influxql": self.influxql, "delete": self.delete}
+        return {"influxql": self.influxql, "queries": self.queries, "kill": self.kill, "delete": self.delete}
 
     async def delete(self, call: Call) -> Reply:
         """``query.delete``."""
@@ -160,40 +182,80 @@ class Methods:
                 return Reply({})
         raise Invalid("cannot delete: the head has no known form")
 
+    async def queries(self, call: Call) -> Reply:
+        """``query.queries``."""
+        await call.finish()
+        identity = Identity.from_wire(call.head["identity"])
+        return Reply({"queries": [list(query) for query in self._peers.own(identity)]})
+
+    async def kill(self, call: Call) -> Reply:
+        """``query.kill``."""
+        await call.finish()
+        self._peers.queries.kill(int(call.head["id"]), Identity.from_wire(call.head["identity"]))
+        return Reply({})
+
     async def influxql(self, call: Call) -> Reply:
         await call.finish()
         query = decode_query(call.head, self._max_chars)
         statements = await self._parser.parse(query)
         content_type = choose_type(query.accept)
-        head = {"status": 200, "headers": [["Content-Type", content_type]]}
-        pieces = self._answer(query, statements, content_type)
+        headers = [["Content-Type", content_type]]
+        head = {"status": 200, "headers": headers}
+        running = Running(statements, query.database, query.identity)
+        pieces = self._answer(query, statements, content_type, running)
         # Nothing is promised before the first piece stands: until then a trouble is an error of the whole request.
         first = await anext(pieces, b"")
         if query.style.chunked:
             return Reply(head, _joined([first] if first else [], pieces))
         second = await anext(pieces, None)
-        return Reply(head, [first] if second is None else _joined([first, second], pieces))
+        if second is None:
+            headers.append(["X-Tidegate-Stats", running.cost.summary()])
+            return Reply(head, [first])
+        return Reply(head, _joined([first, second], pieces))
 
     async def _answer(
-        self, query: Query, statements: Sequence[tree.Statement], content_type: str
+        self, query: Query, statements: Sequence[tree.Statement], content_type: str, running: Running
     ) -> AsyncGenerator[bytes, None]:
-        with self._metrics.measured():
-            async with self._slots.turn():
-                context = await self._context(query)
+        with self._metrics.measured(), self._told_when_slow(running):
+            running.enter(Phase.WAITING)
+            async with self._slots.turn(running):
+                running.enter(Phase.PLANNING)
+                context = await self._context(query, running)
                 deadline_s = asyncio.get_running_loop().time() + self._timeout_s
-                limits = Limits(query.max_rows, deadline_s, query.style.chunked)
+                limits = Limits(query.max_rows, deadline_s, query.style.chunked, self._limits.max_rows)
                 renderer = make_renderer(content_type, query.style)
                 async with aclosing(execute(statements, context, renderer, limits, self._executors)) as pieces:
                     async for piece in pieces:
                         for start in range(0, len(piece), MAX_PART_BYTES):
-                            yield piece[start : start + MAX_PART_BYTES]
+                            with running.sending():
+                                yield piece[start : start + MAX_PART_BYTES]
 
-    async def _context(self, query: Query) -> QueryContext:
+    @contextmanager
+    def _told_when_slow(self, running: Running) -> Iterator[None]:
+        """List *running* for the length of the block, and log it when that was long."""
+        with self._peers.queries.entered(running, self._peers.replica):
+            try:
+                yield
+            finally:
+                if self._limits.slow_s and running.seconds > self._limits.slow_s:
+                    running.enter(running.phase)
+                    log.warning(
+                        "slow query",
+                        query=running.text,
+                        database=running.database,
+                        seconds=round(running.seconds, 3),
+                        cost=running.cost.summary(),
+                    )
+
+    async def _context(self, query: Query, running: Running) -> QueryContext:
         org_id = query.identity.org_id
         if org_id is None:
             raise NotFound("organization not found")
         await self._mappings.of_org(org_id)  # raises for an organization that is gone
-        return QueryContext(query.identity, query.database, query.policy, query.now_ns, self._mappings, self._reader)
+        return QueryContext(
+            query.identity, query.database, query.policy, query.now_ns, self._mappings, self._reader, running,
+            self._limits.select, self._peers,
+        )  # fmt: skip
 
 
 async def _joined(first: Sequence[bytes], rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

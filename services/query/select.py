@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from common.errors import Invalid
 from common.model import MIN_TIME_NS, Bucket, FieldType
+from services.query import explain as explained
 from services.query.context import QueryContext
 from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, derive, split_by_columns
 from services.query.engine.run import Task, by_group, tags_of
-from services.query.engine.scan import Source
+from services.query.engine.scan import Source, choose_series
 from services.query.engine.spec import Call, Filling, Query, Ref, RefKind
 from services.query.engine.vectors import Vector
 from services.query.influxql import tree
@@ -28,6 +29,7 @@ from services.query.plan import bind, output_types
 from services.query.plan_check import Checked, check
 from services.query.plan_names import Expanded, Schema, expand
 from services.query.result import Kind, ResultColumn, ResultSeries
+from services.query.running import Phase
 from services.query.segments import Measured
 
 # Up to so many rows a query is worked out on the event loop: a thread costs more than the work.
@@ -62,6 +64,17 @@ async def select(statement: tree.Select, context: QueryContext) -> AsyncIterator
             yield series
 
 
+async def explain(statement: tree.Explain, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """What EXPLAIN (ANALYZE) says of a SELECT. Raises as ``select``."""
+    if statement.analyze:
+        yield await explained.analyze(select(statement.select, context), context)
+        return
+    checked = check(statement.select, context.now_ns)
+    table = explained.plan_table(await _Run(context).described(checked))
+    if table is not None:
+        yield table
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """One source of a SELECT: a measurement, or one name of a subquery's answer."""
@@ -81,6 +94,8 @@ class _Run:
 
     async def answers(self, checked: Checked) -> AsyncIterator[tuple[str, Task, Answer]]:
         """The answer over each measurement, in the order of names (backward in time: reversed)."""
+        running = self._context.running
+        running.enter(Phase.PLANNING)
         entries = await self._entries(checked)
         if not entries:
             return
@@ -93,12 +108,61 @@ class _Run:
         for name in sorted(by_name, key=_byte_order, reverse=checked.descending):
             query = self._bind(checked, expanded, by_name[name])
             if query is not None:
+                self._check_buckets(query)
                 planned.append((name, query))
         for name, query in planned:
+            running.enter(Phase.READING)
             task = await self._task(query, by_name[name])
+            running.enter(Phase.AGGREGATING)
             answer = await self._work(task)
+            running.enter(Phase.PLANNING)
             if len(answer):
                 yield name, task, answer
+
+    async def described(self, checked: Checked) -> list[list[str]]:
+        """What EXPLAIN says of each thing that is read, those of subqueries first."""
+        lines = [each for subquery in checked.subqueries for each in await self.described(subquery)]
+        entries = [entry for entry in await self._entries(checked) if entry.measured is not None]
+        if entries:
+            expanded = expand(checked, [entry.schema for entry in entries], compile_pattern)
+            for entry in sorted(entries, key=lambda entry: _byte_order(entry.name)):
+                query = self._bind(checked, expanded, [entry])
+                if query is not None and entry.measured is not None:
+                    lines += explained.describe(query, entry.measured, _earliest(query), _latest(query))
+        return lines
+
+    # ------------------------------------------------------------ limits
+
+    def _check_buckets(self, query: Query) -> None:
+        limit = self._context.limits.buckets
+        if limit and query.windows is not None:
+            buckets = -(-(query.stop_ns - query.start_ns) // query.windows.width_ns)
+            if buckets > limit:
+                raise Invalid(f"max-select-buckets limit exceeded: ({buckets}/{limit})")
+
+    def _count_series(self, query: Query, measured: Measured) -> None:
+        """Before rows are read: how many series there are to read."""
+        limit = self._context.limits.series
+        cost = self._context.running.cost
+        wanted = choose_series(Source(measured.name, measured.table, ()), replace(query, slimit=0, soffset=0))
+        cost.series += measured.table.count if wanted is None else int(wanted.sum())
+        if limit and cost.series > limit:
+            raise Invalid(f"max-select-series limit exceeded: ({cost.series}/{limit})")
+
+    def _count_needs(self, measured: Measured, names: Sequence[str], start_ns: int, stop_ns: int) -> None:
+        needs = explained.needs_of(measured, names, start_ns, stop_ns)
+        cost = self._context.running.cost
+        cost.segments_read += needs.read
+        cost.segments_skipped += needs.skipped
+        cost.bytes_read += needs.stored_bytes
+
+    def _count_points(self, rows: int) -> None:
+        limit = self._context.limits.points
+        cost = self._context.running.cost
+        cost.rows_scanned += rows
+        if limit and cost.rows_scanned > limit:
+            # The text is misspelt in InfluxDB too.
+            raise Invalid(f"max-select-point limit exceeed: ({cost.rows_scanned}/{limit})")
 
     # ------------------------------------------------------------ sources
 
@@ -174,6 +238,8 @@ class _Run:
                 split = [key for key in query.keys if key in entry.schema.tag_columns]
                 sources.append(split_by_columns(entry.derived, split))
             elif entry.measured is not None:
+                self._count_series(query, entry.measured)
+                self._count_needs(entry.measured, names, start_ns, stop_ns)
                 measured, pieces = await self._context.reader.pieces(entry.measured, names, start_ns, stop_ns)
                 sources.append(Source(entry.name, measured.table, pieces))
         return Task(query, combine(sources))
@@ -183,6 +249,7 @@ class _Run:
             rows = task.choose()
         else:
             rows = await asyncio.to_thread(task.choose)
+        self._count_points(rows)
         with self._budget.held(rows * (ROW_BYTES + VALUE_BYTES * len(task.query.leaves))):
             if rows <= ROWS_ON_LOOP:
                 answer = task.run()

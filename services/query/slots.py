@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from common.errors import Unavailable
+from services.query.running import Running
 
 
 class Slots:
@@ -24,10 +25,10 @@ class Slots:
         self.waiting = 0
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Hold a slot. Raises Unavailable when the queue is full or the wait too long."""
+    async def turn(self, running: Running | None = None) -> AsyncIterator[None]:
+        """Hold a slot. Raises Unavailable: the queue is full or the wait too long; Invalid: *running* is killed."""
         if self._slots.locked():
-            await self._wait()
+            await self._wait(running or Running())
         else:
             await self._slots.acquire()
         self.running += 1
@@ -37,12 +38,12 @@ class Slots:
             self.running -= 1
             self._slots.release()
 
-    async def _wait(self) -> None:
+    async def _wait(self, running: Running) -> None:
         if self.waiting >= self._max_waiting:
             raise Unavailable(f"too many queries are waiting: TIDEGATE_QUERY_QUEUE is {self._max_waiting}")
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._wait_s):
+            async with asyncio.timeout(self._wait_s), running.step():
                 await self._slots.acquire()
         except TimeoutError:
             raise Unavailable(f"no query slot came free within {self._wait_s:g} s: TIDEGATE_QUERY_WAIT_S") from None

@@ -11,6 +11,7 @@ from services.query.influxql import tree
 
 EXECUTORS: dict[type, Executor] = {
     tree.Select: select.select,
+    tree.Explain: select.explain,
     tree.ShowDatabases: show.databases,
     tree.ShowRetentionPolicies: show.retention_policies,
     tree.ShowMeasurements: show.measurements,

@@ -123,6 +123,8 @@ async def service(
         reader,
         Slots(running, waiting, wait_s),
         Metrics(make_registry(), {}),
+        Peers(Queries(), client, lambda: None),
+        RequestLimits(SelectLimits(), 0, 0.0),
         timeout_s,
         10_000,
         Deletes(client, "", reader),

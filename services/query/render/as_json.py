@@ -96,11 +96,12 @@ class JsonStream:
                 printed += rows
                 self._values_open = True
             if piece.ends:
-                printed += self._close_series()
+                printed += self._close_series(piece.cut)
         return bytes(printed)
 
-    def _close_series(self) -> bytes:
-        closing = (b"]" if self._values_open else b"") + (b"}" if self._in_series else b"")
+    def _close_series(self, cut: bool = False) -> bytes:
+        ending = b',"partial":true}' if cut else b"}"
+        closing = (b"]" if self._values_open else b"") + (ending if self._in_series else b"")
         self._in_series = self._values_open = False
         return closing
 

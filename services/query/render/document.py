@@ -5,7 +5,7 @@ A *document* is what one chunk of a chunked answer shows. Source: spec/influxql.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from common.segment import StringArray
@@ -23,11 +23,13 @@ class Piece:
         parts: the rows, one after the other; at least one part, perhaps without rows.
         starts: these are the first rows of the series.
         ends: these are its last.
+        cut: the series had more rows, which are left out.
     """
 
     parts: tuple[ResultSeries, ...]
     starts: bool
     ends: bool
+    cut: bool = False
 
     @property
     def head(self) -> ResultSeries:
@@ -49,6 +51,39 @@ class Document:
     @property
     def rows(self) -> int:
         return sum(piece.rows for piece in self.pieces)
+
+
+class RowCap:
+    """Leaves out what goes beyond a number of rows, over all statements of a request; 0 = nothing."""
+
+    def __init__(self, rows: int) -> None:
+        self._capped = rows > 0
+        self._left = rows
+
+    @property
+    def full(self) -> bool:
+        return self._capped and self._left <= 0
+
+    def cut(self, document: Document) -> Document:
+        """*document* as far as there is room; a series that loses rows by it is marked."""
+        if not self._capped:
+            return document
+        pieces = []
+        for piece in document.pieces:
+            if self._left <= 0:
+                break
+            if piece.rows > self._left or (piece.rows == self._left and not piece.ends):
+                piece = replace(piece, parts=tuple(_first_rows(piece.parts, self._left)), ends=True, cut=True)
+            self._left -= piece.rows
+            pieces.append(piece)
+        return Document(tuple(pieces), more=False if self.full else document.more)
+
+
+def _first_rows(parts: Iterable[ResultSeries], rows: int) -> Iterator[ResultSeries]:
+    for part in parts:
+        if rows > 0:
+            yield slice_rows(part, 0, rows)
+            rows -= part.rows
 
 
 def slice_rows(series: ResultSeries, start: int, stop: int) -> ResultSeries:

@@ -1,0 +1,196 @@
+"""Queries under way in this process: who asks what, in which phase, at what cost; and how one is ended.
+
+A query is ended at its next wait: an error of its statement while nothing of the answer is on its way, a broken
+connection once it is sent. Source: spec/README.md, decision 15; InfluxDB 1.12, SHOW QUERIES and KILL QUERY.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import zlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+from common.errors import Invalid, NotFound
+from common.identity import Identity
+from services.query.influxql import tree
+from services.query.influxql.format import format_statement
+
+# An id is (number of the replica, count): both together stay exact in a JSON number of any client (2^53).
+REPLICA_BITS, COUNT_BITS = 20, 32
+# Longer texts are cut where they are listed or logged.
+MAX_TEXT_CHARS = 2_000
+
+
+class Phase(Enum):
+    """What a query is doing."""
+
+    WAITING = "waiting"
+    PLANNING = "planning"
+    READING = "reading"
+    AGGREGATING = "aggregating"
+    SENDING = "sending"
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a query has taken so far.
+
+    Attributes:
+        segments_read: whose rows it worked on; ``segments_skipped``: of the same measurements, outside its times.
+        bytes_read: stored size of the column chunks that it works on, from the cache or not.
+        rows_scanned: chosen by series and time; ``rows_told``: of the answer.
+        seconds: by phase.
+    """
+
+    segments_read: int = 0
+    segments_skipped: int = 0
+    bytes_read: int = 0
+    series: int = 0
+    rows_scanned: int = 0
+    rows_told: int = 0
+    seconds: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(Phase, 0.0))
+
+    def summary(self) -> str:
+        """As ``X-Tidegate-Stats`` has it."""
+        times = [f"{phase.value}_ms={self.seconds[phase] * 1e3:.3f}" for phase in Phase]
+        counts = [
+            f"{name}={getattr(self, name)}"
+            for name in ("segments_read", "segments_skipped", "bytes_read", "series", "rows_scanned", "rows_told")
+        ]
+        return ";".join((*counts, *times))
+
+
+class Running:
+    """One request under way."""
+
+    def __init__(
+        self, statements: Sequence[tree.Statement] = (), database: str = "", identity: Identity | None = None
+    ) -> None:
+        self.id = 0
+        self.database = database
+        self.identity = identity
+        self.cost = Cost()
+        self.phase = Phase.PLANNING
+        self.killed = False
+        self._statements = statements
+        self._started = self._entered = time.monotonic()
+        self._timeout: asyncio.Timeout | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    @property
+    def text(self) -> str:
+        """The statements without passwords, cut."""
+        text = "; ".join(map(format_statement, self._statements[:100]))
+        return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def enter(self, phase: Phase) -> None:
+        """Go on to *phase*; the time since the last change is that of the phase which ends."""
+        now = time.monotonic()
+        self.cost.seconds[self.phase] += now - self._entered
+        self.phase, self._entered = phase, now
+
+    @asynccontextmanager
+    async def step(self, deadline_s: float | None = None) -> AsyncIterator[None]:
+        """A block that ends when the query is killed or the deadline (of the loop's clock) is past.
+
+        Raises:
+            Invalid: ``query interrupted`` or ``query-timeout limit exceeded``.
+        """
+        if self.killed:
+            raise Invalid("query interrupted")
+        try:
+            async with asyncio.timeout_at(deadline_s) as self._timeout:
+                yield
+        except TimeoutError:
+            raise Invalid("query interrupted" if self.killed else "query-timeout limit exceeded") from None
+        finally:
+            self._timeout = None
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """A piece of the answer is on its way to a reader who may be slow."""
+        before = self.phase
+        self.enter(Phase.SENDING)
+        self._task = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._task = None
+            self.enter(before)
+
+    def kill(self) -> None:
+        """End it, in whatever phase it is."""
+        self.killed = True
+        if self._timeout is not None:
+            if not self._timeout.expired():
+                self._timeout.reschedule(asyncio.get_running_loop().time())
+        elif self._task is not None:
+            self._task.cancel("query interrupted")
+
+
+def replica_number(url: str) -> int:
+    """What the ids of the replica at *url* begin with."""
+    return zlib.crc32(url.encode()) & ((1 << REPLICA_BITS) - 1)
+
+
+def replica_of(id: int) -> int:
+    """The replica that a query's id names."""
+    return id >> COUNT_BITS
+
+
+def may_end(identity: Identity, running: Running) -> bool:
+    """Whether *identity* may see and end a query: its user's own, or any of an organization that it may change."""
+    owner = running.identity
+    if owner is None or owner.org_id is None or owner.org_id != identity.org_id:
+        return False
+    return owner.user_id == identity.user_id or identity.may("write", "orgs", owner.org_id)
+
+
+class Queries:
+    """All requests under way in this process."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, Running] = {}
+        self._count = itertools.count(1)
+        self.executed = 0
+        self.finished = 0
+        self.duration_s = 0.0
+        self.started_s = time.time()
+
+    @contextmanager
+    def entered(self, running: Running, replica: int) -> Iterator[None]:
+        """List *running* for the length of a with block."""
+        running.id = replica << COUNT_BITS | next(self._count) & ((1 << COUNT_BITS) - 1)
+        self._running[running.id] = running
+        self.executed += 1
+        try:
+            yield
+        finally:
+            del self._running[running.id]
+            running.enter(running.phase)
+            self.finished += 1
+            self.duration_s += running.seconds
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def seen_by(self, identity: Identity) -> list[Running]:
+        return [running for running in self._running.values() if may_end(identity, running)]
+
+    def kill(self, id: int, identity: Identity) -> None:
+        """End the query *id*. Raises NotFound: there is none that the caller may end, in InfluxDB's words."""
+        running = self._running.get(id)
+        if running is None or not may_end(identity, running):
+            raise NotFound(f"no such query id: {id}")
+        if running.killed:
+            raise Invalid("already killed")
+        running.kill()
