@@ -121,7 +121,7 @@ class MemoryStorage:
                 for _, _, meta in found[name].segments
                 for entry in meta["chunks"][3:]
             }
-            listed.append([name, len(found[name].series), [list(each) for each in sorted(fields)]])
+            listed.append([name, len(found[name].series), [list(each) for each in sorted(fields)], False])
         return {"version": version, "measurements": listed}, []
 
 
