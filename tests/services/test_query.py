@@ -20,13 +20,16 @@ from common.rpc import Answer, Call, Reply, RpcClient
 from common.web import Server, internal_app, make_registry
 from common.wire import Keys
 from services.query import show
+from services.query.context import SelectLimits
 from services.query.delete_request import Deletes
 from services.query.influxql import tree
 from services.query.influxql.parser import parse
 from services.query.mappings import Mappings
 from services.query.metrics import Metrics
+from services.query.peers import Peers
 from services.query.result import Kind, ResultColumn, ResultSeries
-from services.query.rpc import Methods, Parser, decode_query
+from services.query.rpc import Methods, Parser, RequestLimits, decode_query
+from services.query.running import Queries
 from services.query.slots import Slots
 from tests.unit.query.test_show import FakeReader
 
