@@ -145,7 +145,9 @@ async def service(
 async def test_a_query_is_answered_with_its_type() -> None:
     async with service() as query:
         answer = await query.ask(epoch="ns")
-        assert answer.head == {"status": 200, "headers": [["Content-Type", "application/json"]]}
+        assert answer.head["status"] == 200
+        assert [name for name, _ in answer.head["headers"]] == ["Content-Type", "X-Tidegate-Stats"]
+        assert answer.head["headers"][0] == ["Content-Type", "application/json"]
         assert b"".join(answer.parts) == (
             b'{"results":[{"statement_id":0,"series":[{"name":"m0","columns":["time","v"],'
             b'"values":[[0,0],[1,1],[2,2]]}]}]}\n'
