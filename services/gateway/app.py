@@ -107,7 +107,8 @@ def build(settings: GatewaySettings) -> web.Application:
         return response
 
     # Which path is which is the business of routes.py; aiohttp finds the exact ones faster (6 % of a small write).
-    for path in (*EXACT_PATHS, "/{path:.*}"):
+    # A dot would leave paths with a line end (%0a) to aiohttp, which neither logs nor dresses its 404.
+    for path in (*EXACT_PATHS, r"/{path:[\s\S]*}"):
         app.router.add_route("*", path, handle, expect_handler=_leave_expect_alone)
     app.cleanup_ctx.extend((measure_loop_lag, guard.watch, _calls, _feed, _uses, _batches))
     return app

@@ -1,4 +1,4 @@
-"""What the documentation shows of identity, as it stands: the Python program, the command line's shapes, curl and jq."""
+"""What the documentation shows of identity, as it stands: a Python program, the command line's shapes, curl, jq."""
 
 from __future__ import annotations
 
