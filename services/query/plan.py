@@ -232,6 +232,7 @@ class _Binder:
 
     def filters(self, condition: tree.Expr | None) -> Iterable[Filter]:
         """The condition in parts that all have to hold, so that those on tags can choose whole series."""
+        self.seen = _names_seen(condition)
         stack = [] if condition is None else [condition]
         while stack:
             expr = stack.pop()
@@ -240,18 +241,14 @@ class _Binder:
             elif isinstance(expr, tree.BinaryExpr) and expr.op == "AND":
                 stack += [expr.right, expr.left]
             else:
-                leaves: list[Ref] = []
-                self.seen = _names_seen(condition)
+                leaves: dict[Ref, int] = {}
                 yield Filter(self._condition(expr, leaves), tuple(leaves))
 
-    def _condition(self, expr: tree.Expr, leaves: list[Ref]) -> Expression:
+    def _condition(self, expr: tree.Expr, leaves: dict[Ref, int]) -> Expression:
         if isinstance(expr, tree.ParenExpr):
             return self._condition(expr.expr, leaves)
         if isinstance(expr, tree.VarRef):
-            ref = self._condition_ref(expr)
-            if ref not in leaves:
-                leaves.append(ref)
-            return Leaf(leaves.index(ref))
+            return Leaf(leaves.setdefault(self._condition_ref(expr), len(leaves)))
         if isinstance(expr, tree.RegexLiteral):
             return Pattern(self.compile_pattern(expr))
         if isinstance(expr, tree.Call):
