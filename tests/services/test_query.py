@@ -153,7 +153,7 @@ async def test_a_query_is_answered_with_its_type() -> None:
             b'"values":[[0,0],[1,1],[2,2]]}]}]}\n'
         )
         for accept in ("application/csv", "text/csv", "application/x-msgpack"):
-            assert (await query.ask(accept=accept)).head["headers"] == [["Content-Type", accept]]
+            assert (await query.ask(accept=accept)).head["headers"][0] == ["Content-Type", accept]
 
 
 async def test_show_reaches_the_reader() -> None:
