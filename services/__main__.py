@@ -20,9 +20,10 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from common.config import CannotStart, ServiceSettings, faults
+from common.folder_lock import FolderHeld
 from common.log import configure, get_logger
 from services.banner import tell_when_ready
-from services.hold import Held, hold
+from services.hold import hold
 from services.procfile import Line, counts_of, parse_procfile
 
 log = get_logger("supervisor")
@@ -189,7 +190,10 @@ def main() -> int:
         for line in faults(error, SupervisorSettings):
             print(f"tidegate: can't start: {line}", file=sys.stderr)
         return 1
-    except (Held, CannotStart) as error:
+    except FolderHeld as error:
+        print(f"tidegate: {error}: stop that one first", file=sys.stderr)
+        return 1
+    except CannotStart as error:
         print(f"tidegate: {error}", file=sys.stderr)
         return 1
     except ValueError as error:

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from common import log
 from common.config import load_keys
 from common.errors import InfluxError
+from common.folder_lock import FolderHeld
 from common.identity import operator_permissions
 from common.rpc import RpcClient
 from common.web import Server
@@ -36,7 +37,6 @@ from services.auth.records import Records as AuthRecords
 from services.storage.app import build
 from services.storage.catalog import UnusableCatalog
 from services.storage.config import StorageSettings
-from services.storage.lock import FolderHeld
 
 PASSWORD_BYTES = 18
 

@@ -6,11 +6,11 @@ import secrets
 import sys
 
 from common import log
+from common.folder_lock import FolderHeld
 from common.web import Server, run, run_until_stopped
 from services.storage.app import build
 from services.storage.catalog import UnusableCatalog
 from services.storage.config import StorageSettings
-from services.storage.lock import FolderHeld
 
 
 async def main() -> None:

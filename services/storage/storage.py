@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from common.budget import Budget
+from common.folder_lock import FolderLock
 from common.log import get_logger
 from services.storage.append import AppendRequest
 from services.storage.commits import Committer
@@ -19,7 +20,6 @@ from services.storage.config import StorageSettings
 from services.storage.dictionary import Dictionary
 from services.storage.feed import Feed
 from services.storage.instances import Instance, Instances
-from services.storage.lock import FolderLock
 from services.storage.metrics import Metrics, StateCollector
 from services.storage.pressure import Pressure
 from services.storage.segments import Segments
@@ -47,7 +47,7 @@ class Storage:
         self.state = State()
         self.hash_key = b""
         self.is_ready = False
-        self._lock = FolderLock(settings.data)
+        self._lock = FolderLock(settings.data, "storage.lock")
         self.catalog = SqliteCatalog(
             settings.data,
             page_bytes=settings.storage_page_bytes,

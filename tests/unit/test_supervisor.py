@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.hold import Held, hold
+from common.folder_lock import FolderHeld
+from services.hold import hold
 from services.procfile import Line, counts_of, parse_procfile
 from tests.stack import ROOT
 
@@ -42,7 +43,7 @@ def test_a_wrong_count_is_refused_by_name(argument: str) -> None:
 
 
 def test_a_held_folder_names_its_holder(tmp_path: Path) -> None:
-    with hold(tmp_path), pytest.raises(Held, match=f"process {os.getpid()}"), hold(tmp_path):
+    with hold(tmp_path), pytest.raises(FolderHeld, match=f"process {os.getpid()}"), hold(tmp_path):
         pass
     with hold(tmp_path):  # free again
         pass

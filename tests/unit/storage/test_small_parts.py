@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import Invalid, Unavailable
+from common.folder_lock import FolderHeld, FolderLock
 from common.wire import decode_head
 from services.storage import feed, instances
 from services.storage.feed import Feed
 from services.storage.instances import Instance, Instances
-from services.storage.lock import FolderHeld, FolderLock
 from services.storage.pressure import Pressure
 from services.storage.results import REMEMBERED_MS, TOLERANCE_MS, check_ids, oldest_id
 
@@ -71,7 +71,7 @@ async def test_pressure_slows_down_and_then_refuses() -> None:
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
-    first, second = FolderLock(tmp_path / "data"), FolderLock(tmp_path / "data")
+    first, second = FolderLock(tmp_path / "data", "x.lock"), FolderLock(tmp_path / "data", "x.lock")
     first.take()
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
     with pytest.raises(FolderHeld, match="held by process"):
