@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ MAX_PART_BYTES = 64 << 20
 INLINE_CALL_BYTES = 1 << 20
 # Answers of up to this many bytes leave in one write; larger ones part by part.
 SMALL_ANSWER_BYTES = 1 << 20
+# A caller that takes nothing of an answer for so long is given up: what it holds here is not free.
+SEND_TIMEOUT_S = 90.0
 STATUS_OF_ERROR = 460  # any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
 
 
@@ -397,23 +399,40 @@ class RpcServer:
             pieces.append(wire.END)
             return web.Response(body=b"".join(pieces), headers=headers)
         response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
-        await response.write(head)
-        async for part in _each(reply.parts):
-            await response.write(wire.part_prefix(len(part)))
-            await response.write(part)
-        await response.write(wire.END)
-        await response.write_eof()
+        try:
+            # Closed whatever happens: a handler's generator holds slots and memory until it is.
+            async with aclosing(_each(reply.parts)) as parts:
+                await response.prepare(request)
+                await response.write(head)
+                async for part in parts:
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        await response.write(wire.part_prefix(len(part)))
+                        await response.write(part)
+                await response.write(wire.END)
+                await response.write_eof()
+        except BaseException as error:
+            # Closing would first send what is buffered, to a caller who may never take it.
+            if request.transport is not None:
+                request.transport.abort()
+            if isinstance(error, InfluxError | TimeoutError):
+                log.warning("an answer was cut", path=request.path, reason=str(error) or "the caller takes nothing")
+                raise ConnectionError("the answer was cut") from error
+            raise
         return response
 
 
-async def _each(parts: Sequence[Buffer] | AsyncIterable[Buffer]) -> AsyncIterator[Buffer]:
+async def _each(parts: Sequence[Buffer] | AsyncIterable[Buffer]) -> AsyncGenerator[Buffer, None]:
     if isinstance(parts, Sequence):
         for part in parts:
             yield part
-    else:
+        return
+    try:
         async for part in parts:
             yield part
+    finally:
+        close = getattr(parts, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _error_response(error: Exception, path: str) -> web.Response:

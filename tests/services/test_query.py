@@ -29,7 +29,7 @@ from services.query.metrics import Metrics
 from services.query.peers import Peers
 from services.query.result import Kind, ResultColumn, ResultSeries
 from services.query.rpc import Methods, Parser, RequestLimits, decode_query
-from services.query.running import Queries
+from services.query.running import Phase, Queries
 from services.query.slots import Slots
 from tests.unit.query.test_show import FakeReader
 
@@ -89,6 +89,7 @@ class Service:
     url: str
     client: RpcClient
     played: Played
+    queries: Queries
 
     def head(self, identity: Identity, accept: str, params: dict[str, str]) -> dict[str, Any]:
         return {
@@ -119,6 +120,7 @@ async def service(
     mappings = Mappings(client, await auth.start())
     mappings.set_fed(True)
     reader: Any = FakeReader({BUCKET[0]: {"cpu": [{"host": "a"}]}})
+    queries = Queries()
     executors = {tree.Select: played.select, tree.ShowMeasurements: show.measurements, tree.ShowSeries: show.series}
     methods = Methods(
         executors,
@@ -126,7 +128,7 @@ async def service(
         reader,
         Slots(running, waiting, wait_s),
         Metrics(make_registry(), {}),
-        Peers(Queries(), client, lambda: None),
+        Peers(queries, client, lambda: None),
         RequestLimits(SelectLimits(), 0, 0.0),
         timeout_s,
         10_000,
@@ -134,7 +136,7 @@ async def service(
     )
     server = Server(internal_app("query", KEYS, methods.handlers(), dict), "127.0.0.1", 0)
     try:
-        yield Service(await server.start(), gateway, played)
+        yield Service(await server.start(), gateway, played, queries)
     finally:
         await gateway.close()
         await client.close()
@@ -307,6 +309,26 @@ async def test_a_caller_that_goes_away_in_mid_answer_gives_its_slot_back() -> No
         query.played.series = 1
         async with asyncio.timeout(5):
             await query.ask()
+
+
+async def test_a_query_that_is_killed_while_it_is_sent_breaks_off_at_once() -> None:
+    async with service(Played(rows=20_000, series=400), running=1) as query:
+        head = query.head(identity(), "", {"q": "SELECT v FROM m", "db": "db", "chunked": "true"})
+        with pytest.raises(Unavailable):
+            async with query.client.stream(query.url, "query.influxql", head) as answer:
+                parts = answer.parts()
+                await anext(parts)
+                async with asyncio.timeout(5):
+                    # Nobody reads, so it comes to stand in sending.
+                    while (running := query.queries.seen_by(identity())[0]).phase is not Phase.SENDING:
+                        await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.05)
+                    query.queries.kill(running.id, identity())
+                    while len(query.queries):
+                        await asyncio.sleep(0.01)
+                async for _ in parts:
+                    pass
+        assert query.played.running == 0
 
 
 async def test_no_part_of_an_answer_is_too_large_for_the_gateway() -> None:

@@ -25,6 +25,7 @@ class Fixture:
 
     def __init__(self) -> None:
         self.done = 0
+        self.closed = asyncio.Event()
         app = internal_app(
             "storage",
             KEYS,
@@ -48,8 +49,13 @@ class Fixture:
         await call.finish()
 
         async def parts() -> AsyncIterator[bytes]:
-            yield b"one"
-            raise RuntimeError("in mid-stream")
+            try:
+                yield b"one"
+                while call.head.get("endless"):
+                    yield PART
+                raise RuntimeError("in mid-stream")
+            finally:
+                self.closed.set()
 
         return Reply({}, parts())
 
@@ -123,6 +129,23 @@ async def test_an_error_is_raised_again_as_the_same_class_with_its_details(servi
 async def test_an_answer_that_breaks_off_is_an_error_never_a_short_answer(service: Fixture) -> None:
     with pytest.raises(Unavailable):
         await service.client.call(service.url, "storage.schema", {})
+
+
+async def test_a_caller_that_goes_away_ends_the_answer(service: Fixture) -> None:
+    async with service.client.stream(service.url, "storage.schema", {"endless": True}) as answer:
+        assert await anext(answer.parts()) == b"one"
+    async with asyncio.timeout(5):
+        await service.closed.wait()
+
+
+async def test_a_caller_that_takes_nothing_is_given_up(service: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.rpc.SEND_TIMEOUT_S", 0.1)
+    with pytest.raises(Unavailable):
+        async with service.client.stream(service.url, "storage.schema", {"endless": True}) as answer:
+            async with asyncio.timeout(5):
+                await service.closed.wait()
+            async for _ in answer.parts():
+                pass
 
 
 async def test_nobody_there_is_unavailable(service: Fixture) -> None:
