@@ -61,6 +61,17 @@ def test_a_service_imports_itself_and_common(service: str) -> None:
             assert own, f"{module} imports {imported}"
 
 
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    for module in ours():
+        waiting, reached = list(graph().find_modules_directly_imported_by(module)), set[str]()
+        while waiting:
+            imported = waiting.pop()
+            if imported not in reached and imported.partition(".")[0] in ("services", "common"):
+                reached.add(imported)
+                waiting += graph().find_modules_directly_imported_by(imported)
+        assert module not in reached, f"{module} is in a circle of imports"
+
+
 def test_there_are_pure_modules_and_they_reach_nothing_impure() -> None:
     pure = pure_modules()
     assert len(pure) >= 10

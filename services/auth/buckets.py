@@ -1,4 +1,4 @@
-"""Buckets: names, retention rules, system buckets. Source: InfluxDB 2.x, "Buckets"."""
+"""Buckets over HTTP: ``/api/v2/buckets``. Source: InfluxDB 2.x, "Buckets"."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from common.errors import Conflict, Invalid, NotFound, Unprocessable
 from common.identity import Identity
-from services.auth import dbrp, labels, orgs
+from services.auth import labels, mappings, orgs
+from services.auth.bucket_rules import changed_retention, check_name, check_retention, end, make
 from services.auth.context import Context
-from services.auth.entities import SECOND_NS, Bucket, Dbrp, LabelMapping, Member, Org
+from services.auth.entities import SECOND_NS, Bucket, Member, Org
 from services.auth.gojson import Document
 from services.auth.jsonlayout import format_time
 from services.auth.permissions import check, check_object, has_part_in
@@ -20,83 +21,6 @@ from services.auth.request import NO_CONTENT, Answer, Page, Request
 PATH = "/api/v2/buckets"
 MISSING = "bucket not found"
 DECODE = "failed to unmarshal json: "
-HOUR_S, DAY_S = 3600, 86_400
-SYSTEM = (
-    ("_monitoring", "System bucket for monitoring logs", 7 * DAY_S),
-    ("_tasks", "System bucket for task logs", 3 * DAY_S),
-)
-MAX_SECONDS = (1 << 63) // SECOND_NS - 1
-
-
-# ---------------------------------------------------------------- rules
-
-
-def check_name(name: str) -> None:
-    """Raises Invalid for a name that no bucket of a user may have."""
-    if not name:
-        raise Invalid("bucket name is empty")
-    if name.startswith("_"):
-        raise Invalid(f"bucket name {name} is invalid. Buckets may not start with underscore")
-    if '"' in name:
-        raise Invalid(f"bucket name {name} is invalid. Bucket names may not include quotation marks")
-
-
-def default_shard_s(retention_s: int) -> int:
-    """Length of a shard where none is asked; *retention_s* 0 = for ever."""
-    if 0 < retention_s < 2 * DAY_S:
-        return HOUR_S
-    return DAY_S if 0 < retention_s < 180 * DAY_S else 7 * DAY_S
-
-
-def check_retention(retention_s: int, shard_s: int) -> int:
-    """The shard length for a retention, both in s; 0 = the default one. Raises Unprocessable."""
-    if retention_s < 0:
-        raise Unprocessable("expiration seconds cannot be negative")
-    if shard_s < 0:
-        raise Unprocessable("shard-group duration seconds cannot be negative")
-    if max(retention_s, shard_s) > MAX_SECONDS:
-        raise Unprocessable(f"durations cannot be longer than {MAX_SECONDS} seconds")
-    if 0 < retention_s < HOUR_S:
-        raise Unprocessable("retention policy duration must be at least 1h0m0s")
-    shard_s = max(shard_s, HOUR_S) if shard_s else default_shard_s(retention_s)
-    if 0 < retention_s < shard_s:
-        raise Unprocessable("retention policy duration must be greater than the shard duration")
-    return shard_s
-
-
-def make(
-    context: Context, org_id: str, name: str, retention_s: int = 0, shard_s: int = 0, *, description: str = "",
-    rp: str = "", type: str = "user",
-) -> Bucket:  # fmt: skip
-    """A new bucket, valid but for its name. Raises Unprocessable."""
-    now_ns = context.now_ns()
-    shard_s = check_retention(retention_s, shard_s)
-    return Bucket(
-        id=context.ids.random(), org_id=org_id, name=name, type=type, description=description, rp=rp,
-        retention_ns=retention_s * SECOND_NS, shard_ns=shard_s * SECOND_NS, created_ns=now_ns, updated_ns=now_ns,
-    )  # fmt: skip
-
-
-def system_buckets(context: Context, org_id: str) -> list[Bucket]:
-    """The two that each organization has."""
-    return [
-        make(context, org_id, name, retention_s, DAY_S, description=description, type="system")
-        for name, description, retention_s in SYSTEM
-    ]
-
-
-async def remove(context: Context, reader: Reader, bucket: Bucket) -> None:
-    """Delete a bucket, its data, its mappings, memberships and label mappings."""
-    if bucket.type == "system":
-        raise Invalid("system buckets cannot be deleted")
-    change = Change()
-    change.delete_once(bucket)
-    resource = Member.resource("buckets", bucket.id)
-    change.delete(*await reader.list_all(Member, "resource", resource))
-    change.delete(*await reader.list_all(LabelMapping, "resource", resource))
-    await dbrp.remove(reader, change, await reader.list_all(Dbrp, "bucket_id", bucket.id))
-    change.drop_buckets.append(bucket.id)
-    await dbrp.commit(context, change)
 
 
 def may_read(identity: Identity, bucket: Bucket) -> bool:
@@ -299,22 +223,10 @@ async def patch(context: Context, request: Request) -> Answer:
     return Answer.json((await _shown(reader, [new]))[0])
 
 
-def changed_retention(bucket: Bucket, retention_s: int | None, shard_s: int | None) -> tuple[int, int]:
-    """Retention and shard length, in ns, of a bucket whose rule is changed; None = as it is. Raises Unprocessable."""
-    if retention_s is None and shard_s is None:
-        return bucket.retention_ns, bucket.shard_ns
-    if retention_s is None:
-        retention_s = bucket.retention_ns // SECOND_NS
-    if shard_s is None:
-        shard_s = bucket.shard_ns // SECOND_NS
-        if HOUR_S <= retention_s < shard_s:
-            raise Unprocessable("shard-group duration must also be updated to be smaller than new retention duration")
-    shard_s = check_retention(retention_s, shard_s)
-    return retention_s * SECOND_NS, shard_s * SECOND_NS
-
-
 async def delete(context: Context, request: Request) -> Answer:
     reader, bucket = await _found(context, request)
     check_write(request.caller, bucket)
-    await remove(context, reader, bucket)
+    change = Change()
+    await end(reader, change, [bucket])
+    await mappings.commit(context, change)
     return NO_CONTENT

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 from common.errors import Conflict, Forbidden, Invalid
 from common.identity import Identity, Permission
-from services.auth import buckets, dbrp, orgs
+from services.auth import bucket_rules, mappings, orgs
 from services.auth.context import Context
-from services.auth.entities import SECOND_NS, Bucket, Dbrp, LabelMapping, Member
-from services.auth.records import Change, Reader
+from services.auth.entities import SECOND_NS, Bucket, Dbrp
+from services.auth.records import Change, KeyTaken, Reader, Stale
 from services.auth.statements import AlterPolicy, CreateDatabase, CreatePolicy, DropDatabase, DropPolicy
 
 
@@ -41,7 +41,7 @@ async def policies(reader: Reader, org_id: str, database: str) -> list[Policy]:
     known = {bucket.id: bucket for bucket in await reader.list_all(Bucket, "org_id", org_id)}
     return [
         Policy(view.retention_policy, view.default, known[view.bucket_id], stored.get(view.id))
-        for view in dbrp.with_virtual(stored.values(), known.values())
+        for view in mappings.with_virtual(stored.values(), known.values())
         if view.database == database and view.bucket_id in known
     ]
 
@@ -50,7 +50,7 @@ async def database_buckets(reader: Reader, org_id: str) -> list[tuple[str, str]]
     """Database and bucket id of every mapping of the organization, in the order of SHOW DATABASES."""
     stored = await reader.list_all(Dbrp, "org_id", org_id)
     known = await reader.list_all(Bucket, "org_id", org_id)
-    return [(view.database, view.bucket_id) for view in dbrp.with_virtual(stored, known)]
+    return [(view.database, view.bucket_id) for view in mappings.with_virtual(stored, known)]
 
 
 async def visible(reader: Reader, identity: Identity, org_id: str, database: str) -> list[Policy]:
@@ -71,9 +71,9 @@ def _seconds(duration_ns: int | None) -> int | None:
 
 
 def _check_names(database: str, policy: str) -> None:
-    dbrp.check_name(database, "database")
-    dbrp.check_name(policy, "retentionPolicy")
-    buckets.check_name(f"{database}/{policy}")
+    mappings.check_name(database, "database")
+    mappings.check_name(policy, "retentionPolicy")
+    bucket_rules.check_name(f"{database}/{policy}")
 
 
 def _add_policy(
@@ -81,7 +81,7 @@ def _add_policy(
     default: bool, retention_s: int, shard_s: int,
 ) -> None:  # fmt: skip
     """Add a new bucket and its mapping to *change*; the default stays with its holder or moves, as asked."""
-    bucket = buckets.make(context, org_id, f"{database}/{policy}", retention_s, shard_s)
+    bucket = bucket_rules.make(context, org_id, f"{database}/{policy}", retention_s, shard_s)
     change.create(bucket)
     if default:
         _give_up_default(change, siblings)
@@ -114,6 +114,14 @@ def _map(context: Context, change: Change, bucket: Bucket, database: str, policy
     )  # fmt: skip
 
 
+async def _commit(context: Context, change: Change) -> None:
+    """Make the change. Raises Stale: another one made the same at this moment, which decides it anew."""
+    try:
+        await context.records.change(change)
+    except KeyTaken as taken:
+        raise Stale(f"{taken.key.partition(':')[0]} was taken at this moment") from None
+
+
 # ---------------------------------------------------------------- statements
 
 
@@ -121,7 +129,7 @@ async def create_database(context: Context, identity: Identity, org_id: str, sta
     """A database that is there already is fine, unless it is asked for with another policy."""
     reader = context.records.reader()
     need(identity, "write", "buckets", None, org_id)
-    name = statement.policy or dbrp.AUTOGEN
+    name = statement.policy or mappings.AUTOGEN
     found = await policies(reader, org_id, statement.name)
     if found:
         if statement.checked:
@@ -134,21 +142,21 @@ async def create_database(context: Context, identity: Identity, org_id: str, sta
         context, change, org_id, statement.name, name, [], default=True,
         retention_s=_seconds(statement.duration_ns) or 0, shard_s=_seconds(statement.shard_ns) or 0,
     )  # fmt: skip
-    await dbrp.commit(context, change)
+    await _commit(context, change)
 
 
 def _check_same(found: list[Policy], statement: CreateDatabase) -> None:
     default = next((policy for policy in found if policy.default), None)
     if (
         default is None
-        or default.name != (statement.policy or dbrp.AUTOGEN)
+        or default.name != (statement.policy or mappings.AUTOGEN)
         or not _is_as(default.bucket, _seconds(statement.duration_ns) or 0, _seconds(statement.shard_ns))
     ):
         raise Conflict("retention policy conflicts with an existing policy")
 
 
 def _is_as(bucket: Bucket, retention_s: int, shard_s: int | None) -> bool:
-    shard_s = buckets.check_retention(retention_s, shard_s or 0)
+    shard_s = bucket_rules.check_retention(retention_s, shard_s or 0)
     return (bucket.retention_ns, bucket.shard_ns) == (retention_s * SECOND_NS, shard_s * SECOND_NS)
 
 
@@ -162,29 +170,30 @@ async def drop_database(context: Context, identity: Identity, org_id: str, state
 
 
 async def _drop(context: Context, reader: Reader, database: str, dropped: list[Policy]) -> None:
-    """End policies with their data, in one batch. A bucket that another database names too stays, with its data."""
+    """End policies in one batch, with their data; a bucket that has another name stays under that one."""
     change = Change()
-    ended = [policy.stored for policy in dropped if policy.stored is not None]
-    for policy in dropped:
-        mappings = await reader.list_all(Dbrp, "bucket_id", policy.bucket.id)
-        own = dbrp.virtual_names(policy.bucket.name)[0]
-        if own == database and all(mapping.database == database for mapping in mappings):
-            if policy.bucket.type == "system":
-                raise Invalid("system buckets cannot be deleted")
-            if policy.bucket.id not in change.drop_buckets:
-                await _end_bucket(reader, change, policy.bucket)
-            ended += mappings
-    await dbrp.remove(reader, change, ended)
-    if change.deletes:
-        await dbrp.commit(context, change)
+    names = {(database, policy.name) for policy in dropped}
+    ended = []
+    for bucket in {policy.bucket.id: policy.bucket for policy in dropped}.values():
+        mapped = [(m.database, m.retention_policy) for m in await reader.list_all(Dbrp, "bucket_id", bucket.id)]
+        others = [name for name in mapped if name not in names]
+        if mappings.virtual_names(bucket.name)[:2] in names:
+            if others:
+                await _rename(context, reader, change, bucket, "/".join(others[0]))
+            else:
+                ended.append(bucket)
+    await bucket_rules.end(reader, change, ended, [policy.stored for policy in dropped if policy.stored is not None])
+    if change.deletes or change.puts:
+        await _commit(context, change)
 
 
-async def _end_bucket(reader: Reader, change: Change, bucket: Bucket) -> None:
-    change.delete_once(bucket)
-    resource = Member.resource("buckets", bucket.id)
-    change.delete(*await reader.list_all(Member, "resource", resource))
-    change.delete(*await reader.list_all(LabelMapping, "resource", resource))
-    change.drop_buckets.append(bucket.id)
+async def _rename(context: Context, reader: Reader, change: Change, bucket: Bucket, name: str) -> None:
+    """Call a bucket after the policy that it still is: its old name would make a database of it for ever."""
+    if bucket.type == "system":
+        raise Invalid("system buckets cannot be renamed")
+    if await reader.find_unique(Bucket, Bucket.name_key(bucket.org_id, name)) is not None:
+        raise Conflict(f"bucket {bucket.name} is {name} too, which is also the name of another bucket: rename one")
+    change.replace(bucket, dataclasses.replace(bucket, name=name, updated_ns=context.now_ns()))
 
 
 async def create_policy(context: Context, identity: Identity, org_id: str, statement: CreatePolicy) -> None:
@@ -206,7 +215,7 @@ async def create_policy(context: Context, identity: Identity, org_id: str, state
         context, change, org_id, statement.database, statement.name, siblings,
         default=statement.default, retention_s=retention_s, shard_s=shard_s or 0,
     )  # fmt: skip
-    await dbrp.commit(context, change)
+    await _commit(context, change)
 
 
 async def alter_policy(context: Context, identity: Identity, org_id: str, statement: AlterPolicy) -> None:
@@ -233,7 +242,7 @@ async def alter_policy(context: Context, identity: Identity, org_id: str, statem
             change.require(bucket)
             _map(context, change, bucket, statement.database, statement.name, True)
     if change.puts:
-        await dbrp.commit(context, change)
+        await _commit(context, change)
 
 
 def _no_policy(name: str) -> NoReturn:
@@ -244,7 +253,7 @@ def _altered(bucket: Bucket, statement: AlterPolicy) -> tuple[int, int]:
     """As 1.x: a new duration without a shard duration leaves the shards' as it is, and is refused if it is shorter."""
     if bucket.type == "system":
         raise Invalid("system buckets cannot be changed")
-    return buckets.changed_retention(bucket, _seconds(statement.duration_ns), _seconds(statement.shard_ns))
+    return bucket_rules.changed_retention(bucket, _seconds(statement.duration_ns), _seconds(statement.shard_ns))
 
 
 async def drop_policy(context: Context, identity: Identity, org_id: str, statement: DropPolicy) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import Conflict, Invalid, NotFound
 from common.identity import Identity
-from services.auth import buckets, ids
+from services.auth import bucket_rules, ids
 from services.auth.context import Context
 from services.auth.entities import (
     OWNER,
@@ -92,7 +92,7 @@ def add(context: Context, change: Change, name: str, description: str, owner_id:
     now_ns = context.now_ns()
     org = Org(id=context.ids.random(), name=name, description=description, created_ns=now_ns, updated_ns=now_ns)
     owner = Member(id=context.ids.sortable(), resource_type="orgs", resource_id=org.id, user_id=owner_id, role=OWNER)
-    change.create(org, owner, *buckets.system_buckets(context, org.id))
+    change.create(org, owner, *bucket_rules.system_buckets(context, org.id))
     return org
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from common.errors import Invalid, NotFound
-from services.auth import dbrp, ids
+from services.auth import ids, mappings
 from services.auth.caches import Caches, Found
 from services.auth.context import Context
 from services.auth.entities import Bucket, Dbrp, Org
@@ -49,7 +49,7 @@ class Resolver:
             buckets = {bucket.id: bucket for bucket in await reader.list_all(Bucket, "org_id", org_id)}
             rows = [
                 [m.database, m.retention_policy, m.default, m.virtual, buckets[m.bucket_id].wire()]
-                for m in dbrp.with_virtual(stored, buckets.values())
+                for m in mappings.with_virtual(stored, buckets.values())
                 if m.bucket_id in buckets
             ]
             found = Found(rows, reader.number, (f"org:{org_id}", f"dbrp:{org_id}"))

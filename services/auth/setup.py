@@ -12,7 +12,7 @@ from typing import Any
 
 from common.errors import Conflict, Invalid, Unprocessable
 from common.identity import operator_permissions
-from services.auth import buckets, orgs, passwords, tokens, users
+from services.auth import bucket_rules, buckets, orgs, passwords, tokens, users
 from services.auth.authorizations import Names, permission_json
 from services.auth.context import Context
 from services.auth.entities import INSTANCE_ID, OWNER, ApiToken, Bucket, Member, Org, Password, User
@@ -60,7 +60,7 @@ def parse_duration_s(text: str) -> int:
     if not _DURATION.fullmatch(text) or len(text) > 64:
         raise Invalid(f'"{text}" is not a duration: write 0, 7d, 1w or 72h30m')
     seconds = sum(int(number) * _UNIT_NS[unit] for number, unit in _PIECE.findall(text)) // 10**9
-    if seconds > buckets.MAX_SECONDS:
+    if seconds > bucket_rules.MAX_SECONDS:
         raise Invalid(f'"{text}" is too long a duration')
     return seconds
 
@@ -82,13 +82,13 @@ async def set_up(context: Context, wanted: Wanted) -> Made:
     if wanted.password:
         passwords.check_acceptable(wanted.password, context.settings.strong_passwords)
     orgs.check_name(wanted.org)
-    buckets.check_name(wanted.bucket)
-    buckets.check_retention(wanted.retention_s, 0)
+    bucket_rules.check_name(wanted.bucket)
+    bucket_rules.check_retention(wanted.retention_s, 0)
     change = Change()
     change.require_none(User, Org)
     user = User(id=context.ids.sortable(), name=wanted.username)
     org = orgs.add(context, change, wanted.org, "", user.id)
-    bucket = buckets.make(context, org.id, wanted.bucket, wanted.retention_s)
+    bucket = bucket_rules.make(context, org.id, wanted.bucket, wanted.retention_s)
     value = wanted.token or make_secret()
     description = f"{user.name}'s Token"
     token = tokens.make(context, value, org.id, user.id, operator_permissions(), description)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.errors import Invalid, NotFound
-from services.auth import labels, orgs
+from services.auth import attachments, labels, orgs
 from services.auth.context import Context
-from services.auth.entities import OWNER, LabelMapping, Member, Telegraf
+from services.auth.entities import OWNER, Member, Telegraf
 from services.auth.gojson import Document
 from services.auth.jsonlayout import COMPACT
 from services.auth.permissions import check, check_object
@@ -124,10 +124,8 @@ async def put(context: Context, request: Request) -> Answer:
 
 async def delete(context: Context, request: Request) -> Answer:
     reader, telegraf = await _found(context, request, "write")
-    resource = Member.resource("telegrafs", telegraf.id)
     change = Change()
     change.delete_once(telegraf)
-    change.delete(*await reader.list_all(Member, "resource", resource))
-    change.delete(*await reader.list_all(LabelMapping, "resource", resource))
+    await attachments.end(reader, change, "telegrafs", telegraf.id)
     await context.records.change(change)
     return NO_CONTENT

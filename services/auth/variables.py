@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.errors import Conflict, Invalid, NotFound
-from services.auth import labels, orgs
+from services.auth import attachments, labels, orgs
 from services.auth.context import Context
-from services.auth.entities import LabelMapping, Member, Variable
+from services.auth.entities import Member, Variable
 from services.auth.gojson import Document
 from services.auth.jsonlayout import COMPACT, format_time
 from services.auth.permissions import check, check_object
@@ -159,6 +159,6 @@ async def delete(context: Context, request: Request) -> Answer:
     reader, variable = await _found(context, request, "write")
     change = Change()
     change.delete_once(variable)
-    change.delete(*await reader.list_all(LabelMapping, "resource", Member.resource("variables", variable.id)))
+    await attachments.end(reader, change, "variables", variable.id)
     await context.records.change(change)
     return NO_CONTENT

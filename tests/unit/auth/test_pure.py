@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.errors import Invalid, Unprocessable
 from common.identity import Identity, Permission, operator_permissions
-from services.auth import buckets, dbrp, ids, setup
+from services.auth import bucket_rules, ids, mappings, setup
 from services.auth.hashing import Hasher
 from services.auth.id_maker import EPOCH_MS, IdMaker, make_secret
 from services.auth.jsonlayout import COMPACT, encode, format_time
@@ -89,17 +89,17 @@ def test_a_strong_password_has_three_kinds_of_characters() -> None:
     [(0, 604_800), (3600, 3600), (172_799, 3600), (172_800, 86_400), (15_551_999, 86_400), (15_552_000, 604_800)],
 )
 def test_default_shard_lengths(retention_s: int, shard_s: int) -> None:
-    assert buckets.check_retention(retention_s, 0) == shard_s
+    assert bucket_rules.check_retention(retention_s, 0) == shard_s
 
 
 def test_a_retention_longer_than_time_itself_is_refused() -> None:
     with pytest.raises(Unprocessable):
-        buckets.check_retention(1 << 62, 0)
+        bucket_rules.check_retention(1 << 62, 0)
 
 
 def test_the_names_of_virtual_mappings() -> None:
-    assert dbrp.virtual_names("a") == ("a", "autogen", True)
-    assert dbrp.virtual_names("a/b/c") == ("a", "b/c", False)
+    assert mappings.virtual_names("a") == ("a", "autogen", True)
+    assert mappings.virtual_names("a/b/c") == ("a", "b/c", False)
 
 
 def _identity(*permissions: Permission, org_id: str | None = None) -> Identity:
