@@ -23,7 +23,8 @@ IMPURE = {
 
 @cache
 def graph() -> grimp.ImportGraph:
-    return grimp.build_graph("services", "common", include_external_packages=True)
+    # Its cache on disk goes wrong when several runs share it.
+    return grimp.build_graph("services", "common", include_external_packages=True, cache_dir=None)
 
 
 def ours() -> list[str]:
