@@ -35,7 +35,13 @@ class Server(ABC):
     def start(self) -> None: ...
 
     @abstractmethod
-    def stop(self) -> None: ...
+    def halt(self) -> None:
+        """Stop it and leave its data, so that ``start`` finds them again."""
+
+    def stop(self) -> None:
+        """Stop it for good."""
+        self.halt()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @abstractmethod
     def make_database(self, name: str) -> None: ...
@@ -94,7 +100,6 @@ class Server(ABC):
             self._child.kill()
             self._child.wait()
         self.process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _wait_for(self, path: str) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
@@ -115,23 +120,27 @@ class Tidegate(Server):
 
     name = "tidegate"
 
+    _stack: Stack | None = None
+
     def start(self) -> None:
-        self._stack = Stack(self.folder)
+        self._stack = self._stack or Stack(self.folder)
         self._stack.start()
         self.port = self._stack.port
         self.headers = {"Authorization": f"Token {self._stack.token}"}
         assert self._stack.process is not None
         self.process = psutil.Process(self._stack.process.pid)
 
-    def stop(self) -> None:
+    def halt(self) -> None:
+        assert self._stack is not None
         self._stack.stop()
         self.process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def make_database(self, name: str) -> None:
+        assert self._stack is not None
         self._stack.make_bucket(name)
 
     def count(self, database: str) -> int:
+        assert self._stack is not None
         rows = self._stack.rows(f"SELECT count({workload.FIELDS[0]}) FROM cpu", database)
         return int(rows[0][1]) if rows else 0
 
@@ -169,7 +178,7 @@ class Influx(Server):
         self._run(["influxd", "-config", str(config)])
         self._wait_for("/ping")
 
-    def stop(self) -> None:
+    def halt(self) -> None:
         self._end()
 
     def make_database(self, name: str) -> None:
@@ -196,7 +205,7 @@ class Victoria(Server):
         )  # fmt: skip
         self._wait_for("/health")
 
-    def stop(self) -> None:
+    def halt(self) -> None:
         self._end()
 
     def make_database(self, name: str) -> None:
