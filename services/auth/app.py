@@ -15,7 +15,7 @@ from common.feed import FeedFollower
 from common.log import get_logger
 from common.rpc import RpcClient
 from common.web import internal_app, make_registry, registration
-from services.auth import jwt, sessions
+from services.auth import jwt, org_removal, sessions
 from services.auth.attempts import Attempts
 from services.auth.audit import Audit
 from services.auth.caches import Caches
@@ -77,6 +77,7 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
         follower.run,
         first_start.run,
         lambda: sessions.sweep(context),
+        lambda: org_removal.keep_sweeping(context),
         lambda: keep_writing(context.uses, context.records),
     )
     for make in background:

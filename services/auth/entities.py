@@ -101,6 +101,13 @@ class Org(Entity):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrgRemoval(Entity):
+    """A note that the organization of this id was deleted, and that something of it may still be there."""
+
+    KIND = "org_removal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket(Entity):
     """``type`` is ``user`` or ``system``; ``retention_ns`` 0 = for ever."""
 

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from common.errors import Conflict, Invalid, NotFound
 from common.identity import Identity
-from services.auth import bucket_rules, ids
+from services.auth import bucket_rules, ids, org_removal
 from services.auth.context import Context
-from services.auth.entities import (
-    OWNER,
-    Bucket,
-    Dbrp,
-    Entity,
-    Label,
-    LabelMapping,
-    Member,
-    Org,
-    Secret,
-    Telegraf,
-    Variable,
-)
+from services.auth.entities import OWNER, Member, Org
 from services.auth.jsonlayout import format_time
 from services.auth.permissions import check, check_object, has_part_in
 from services.auth.records import Change, KeyTaken, Reader
@@ -30,8 +17,6 @@ from services.auth.request import NO_CONTENT, Answer, Page, Request, escape_quer
 
 PATH = "/api/v2/orgs"
 MISSING = "organization not found"
-# Storage takes 10,000 entries of a batch, tags and all.
-MAX_DELETES = 2000
 DECODE = "failed to unmarshal json: "
 
 
@@ -102,38 +87,6 @@ async def commit(context: Context, change: Change, name: str) -> None:
         await context.records.change(change)
     except KeyTaken:
         raise Conflict(f"organization with name {name} already exists") from None
-
-
-async def remove(context: Context, reader: Reader, org: Org) -> None:
-    """Delete an organization with all that is in it. Its tokens stay: they see nothing any more."""
-    gone: list[Entity] = [org]
-    for kind in (Dbrp, Label, Secret, Variable, Telegraf):
-        gone += await reader.list_all(kind, "org_id", org.id)
-    gone += await reader.list_all(Member, "resource", Member.resource("orgs", org.id))
-    gone += await _buckets_of(reader, org.id)
-    await _delete_all(context, gone)
-    # What was made while that was put together; nothing can be made in it any more.
-    await _delete_all(context, await _buckets_of(context.records.reader(), org.id))
-
-
-async def _delete_all(context: Context, gone: Sequence[Entity]) -> None:
-    """Delete records, and the data of buckets; nearly always in one batch, which is atomic."""
-    for start in range(0, len(gone), MAX_DELETES):
-        piece = gone[start : start + MAX_DELETES]
-        change = Change()
-        change.delete(*piece)
-        change.drop_buckets += [entity.id for entity in piece if isinstance(entity, Bucket)]
-        await context.records.change(change)
-
-
-async def _buckets_of(reader: Reader, org_id: str) -> list[Entity]:
-    """The buckets of an organization, and what hangs on them."""
-    found: list[Entity] = list(await reader.list_all(Bucket, "org_id", org_id))
-    resources = [Member.resource("buckets", bucket.id) for bucket in found]
-    for kind in (Member, LabelMapping):
-        for attached in (await reader.list_each(kind, "resource", resources)).values():
-            found += attached
-    return found
 
 
 # ---------------------------------------------------------------- calls
@@ -209,5 +162,5 @@ async def patch(context: Context, request: Request) -> Answer:
 async def delete(context: Context, request: Request) -> Answer:
     missing = f"error deleting organization id: {request.id()}: {MISSING}"
     reader, org = await _found(context, request, "write", missing)
-    await remove(context, reader, org)
+    await org_removal.remove(context, reader, org)
     return NO_CONTENT

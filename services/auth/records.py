@@ -87,6 +87,10 @@ class Change:
         """Only if there is no record of these kinds."""
         self.conditions += [["none", kind.KIND] for kind in kinds]
 
+    def size(self) -> int:
+        """Entries as storage counts them, or more (equal tags count once there): it takes 10,000."""
+        return len(self.conditions) + len(self.puts) + len(self.deletes) + len(self.tags) + len(self.drop_buckets)
+
     def _put(self, entity: Entity) -> None:
         self.puts.append(
             {

@@ -8,9 +8,23 @@ from common import wire
 from common.errors import Conflict, Unavailable
 from common.rpc import Answer
 
+MAX_BATCH = 10_000
+
+
+class Crash(Exception):
+    """The process that called ends here."""
+
 
 class FakeStorage:
-    """Stands in for ``RpcClient``. ``down`` makes it unreachable; ``events`` are what the feed would tell."""
+    """Stands in for ``RpcClient``.
+
+    Attributes:
+        down: makes it unreachable.
+        down_at: number of changes after which it is unreachable, None = it stays up.
+        events: what the feed would tell.
+        crash_at: number of changes after which the caller ends, None = never.
+        crash_before: whether it ends before the last of them is made, or after it.
+    """
 
     def __init__(self) -> None:
         self.number = 0
@@ -21,6 +35,9 @@ class FakeStorage:
         self.events: list[dict[str, Any]] = []
         self.down = False
         self.reads = 0
+        self.down_at: int | None = None
+        self.crash_at: int | None = None
+        self.crash_before = False
 
     async def call(self, url: str, method: str, head: Any, **_: Any) -> Answer:
         if self.down:
@@ -31,7 +48,11 @@ class FakeStorage:
             self.reads += 1
             answer: Any = {"number": self.number, "answers": [self._read(read) for read in head["reads"]]}
         else:
-            answer = self._change(head)
+            answer = self._change_or_crash(head)
+            if self.down_at is not None:
+                self.down_at -= 1
+                if self.down_at <= 0:
+                    self.down, self.down_at = True, None
         return Answer(wire.decode_head(wire.encode_head(answer)))
 
     def _read(self, read: list[Any]) -> list[Any]:
@@ -46,12 +67,24 @@ class FakeStorage:
                     for key in sorted(self.records)
                     if key[0] == kind
                     and key[1] > (after or "")
-                    and (field is None or self.indexes[key].get(field) == value)
+                    and (field is None or _has(self.indexes[key].get(field), value))
                 ]
                 return found[:limit]
         raise AssertionError(read)
 
+    def _change_or_crash(self, head: Any) -> dict[str, Any]:
+        if self.crash_at is None:
+            return self._change(head)
+        self.crash_at -= 1
+        if self.crash_at <= 0 and self.crash_before:
+            raise Crash
+        answer = self._change(head)
+        if self.crash_at <= 0:
+            raise Crash
+        return answer
+
     def _change(self, head: Any) -> dict[str, Any]:
+        assert sum(len(head[name]) for name in ("conditions", "puts", "deletes", "tags", "drop_buckets")) <= MAX_BATCH
         for index, condition in enumerate(head["conditions"]):
             if not self._holds(condition):
                 raise Conflict("a record has changed", details={"condition": index})
@@ -88,3 +121,7 @@ class FakeStorage:
             case ["version", kind, id, version]:
                 return (kind, id) in self.records and self.records[kind, id][2] == version
         raise AssertionError(condition)
+
+
+def _has(indexed: Any, value: str) -> bool:
+    return value in indexed if isinstance(indexed, list) else indexed == value

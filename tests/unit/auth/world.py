@@ -39,8 +39,8 @@ JWT_SECRET = b"the phrase of this test: my super secret"
 class World:
     """One auth over one storage. ``clock_ns`` may be moved."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.storage = FakeStorage()
+    def __init__(self, storage: FakeStorage | None = None, **settings: Any) -> None:
+        self.storage = storage or FakeStorage()
         self.shift_ns = 0
         registry = CollectorRegistry()
         self.settings = AuthSettings(data=Path("/nonexistent"), bcrypt_cost=4, **settings)
