@@ -189,8 +189,12 @@ class Reader:
             if held is None:
                 return None
             if held.index.count < held.wanted_series or held.generation < 0:
-                async with held.lock:
-                    await self._read_series(bucket.id, name, held)
+                try:
+                    async with held.lock:
+                        await self._read_series(bucket.id, name, held)
+                except Gone:  # some are damaged: the next plan hides them
+                    held.version = -1
+                    continue
             table, living = held.index.table, held.index.table
             shards, stones = held.shards, held.tombstones
             if stones:

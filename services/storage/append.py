@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from common import wire
 from common.errors import InternalError, Invalid
 from common.model import FieldType
-from common.segment import SeriesIds, StringArray, decode_dictionary_arrays, encode_dictionary_arrays
+from common.segment import DamagedChunk, SeriesIds, StringArray, decode_dictionary_arrays, encode_dictionary_arrays
 from common.strings import gather_strings
 from services.storage.blocks import BlockMeta, Segment, parse_meta, segment_of
 from services.storage.catalog import BlockRow, Transaction
@@ -324,7 +324,10 @@ def verify_keys(
     for first, count, piece in transaction.read_dictionary(measurement.id, int(sequence.min()), int(sequence.max())):
         here = np.flatnonzero((sequence >= first) & (sequence < first + count))
         if len(here):
-            _, stored = decode_dictionary_arrays(piece)
+            try:
+                _, stored = decode_dictionary_arrays(piece)
+            except DamagedChunk:
+                continue  # its series are lost: nothing tells their keys
             if not same_strings(take_strings(stored, sequence[here] - first), take_strings(keys, here)):
                 raise InternalError(f"two series of measurement {measurement.name!r} have one id")
 

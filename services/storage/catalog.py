@@ -75,14 +75,37 @@ class CommitRow(NamedTuple):
     blocks: list[BlockRow] | None
 
 
+class SeriesPiece(NamedTuple):
+    """A row of the dictionary: *series* of them from sequence number *first* on.
+
+    Attributes:
+        ids: 16 bytes each; empty when they are lost.
+        is_whole: whether the row has its checksum; else the numbers may be wrong too.
+    """
+
+    measurement: int
+    first: int
+    series: int
+    ids: bytes
+    is_whole: bool
+
+
+class Damage(NamedTuple):
+    """Something of a table that is not what was written."""
+
+    table: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What a start reads: metadata only.
 
     Attributes:
-        series_ids: (measurement, first sequence number, count, ids of 16 bytes each), in that order.
+        series_ids: by measurement and first sequence number.
         replaced: segment → Unix ms at which it was replaced.
         tombstones: with their measurements, by number.
+        damage: what was left out, or taken from elsewhere; damaged commits and segments are told by their None.
     """
 
     number: int
@@ -90,13 +113,14 @@ class Loaded:
     buckets: list[StoredRecord]
     measurements: list[MeasurementRow]
     fields: list[tuple[int, int, str, int]]
-    series_ids: list[tuple[int, int, int, bytes]]
+    series_ids: list[SeriesPiece]
     commits: list[CommitRow]
     segments: list[SegmentRow]
     replaced: dict[int, int]
     quarantined: dict[int, str]
     tombstones: list[tuple[int, Tombstone]]
     dropped: list[int]
+    damage: list[Damage]
 
 
 class Transaction(Protocol):
@@ -136,9 +160,15 @@ class Transaction(Protocol):
     def add_fields(self, fields: Iterable[tuple[int, int, str, int]]) -> None:
         """(measurement, shard start, field, type)"""
 
+    def mend(self, measurements: Iterable[MeasurementRow], fields: Iterable[tuple[int, int, str, int]]) -> None:
+        """Put rows in the place of damaged ones, delete damaged rows of field types, and count both tables anew."""
+
     def delete_fields(self, measurement: int, shard_start_ns: int) -> None: ...
 
     def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None: ...
+
+    def delete_series(self, measurement: int, first: int, stop: int) -> None:
+        """Delete the pieces that begin with series *first* … *stop* − 1."""
 
     def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         """(first, count, piece) of the pieces that hold series of sequence numbers first … last, in order."""
@@ -205,6 +235,12 @@ class Catalog(Protocol):
 
     async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         """As ``Transaction.read_dictionary``, outside of a transaction."""
+
+    async def find_in_pieces(self, at_least: int) -> list[int]:
+        """Measurements whose dictionary has so many pieces."""
+
+    async def list_pieces(self, measurement: int) -> list[tuple[int, int, int]]:
+        """(first sequence number, count, bytes) of the pieces of a measurement, in order."""
 
     def is_log_long(self, *, idle: bool) -> bool:
         """Whether it is time to write the log back; in an idle moment it is earlier."""

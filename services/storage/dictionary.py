@@ -9,10 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import Gone
-from common.segment import StringArray, decode_dictionary_arrays, encode_dictionary_arrays
+from common.log import get_logger
+from common.segment import (
+    DamagedChunk,
+    SeriesIds,
+    StringArray,
+    decode_dictionary_arrays,
+    encode_dictionary_arrays,
+)
 from common.strings import concat_strings, gather_strings
-from services.storage.catalog import Catalog
-from services.storage.state import State
+from services.storage.catalog import Catalog, Transaction
+from services.storage.commits import Committer
+from services.storage.draft import Draft
+from services.storage.series import SeriesSet
+from services.storage.state import Measurement, State
+
+log = get_logger("storage.dictionary")
+# (first sequence number, count, piece)
+PieceRow = tuple[int, int, bytes]
 
 # Series whose pieces one read brings into memory, unless a single piece holds more.
 SERIES_PER_READ = 20_000
@@ -30,9 +44,12 @@ class SeriesRange:
 class Dictionary:
     """Tag keys of all series, on disk."""
 
-    def __init__(self, catalog: Catalog, state: State) -> None:
+    def __init__(self, catalog: Catalog, state: State, committer: Committer) -> None:
         self._catalog = catalog
         self._state = state
+        self._committer = committer
+        # How many series of a measurement have been looked at, all pieces that hold them.
+        self._checked: dict[int, int] = {}
 
     def find(self, bucket_id: str, name: str, generation: int, after: int) -> SeriesRange:
         """What a client lacks that holds *after* series of *generation*; all when that is another dictionary."""
@@ -42,27 +59,116 @@ class Dictionary:
         is_same = measurement.id == generation and after <= measurement.series.count
         return SeriesRange(measurement.id, after if is_same else 0, measurement.series.count)
 
+    async def check(self, wanted: SeriesRange) -> None:
+        """Look at the pieces of a measurement that nobody has looked at since the start. Raises Gone when one is
+        damaged: the next plan does without its series."""
+        measurement = self._state.by_id.get(wanted.generation)
+        at = self._checked.get(wanted.generation, 0)
+        if measurement is None or at >= wanted.count:
+            return
+        lost: list[tuple[int, int]] = []
+        while at < wanted.count:
+            rows = await self._read(wanted, at)
+            damaged = await asyncio.to_thread(lost_in, rows, at)
+            at = rows[-1][0] + rows[-1][1]
+            lost += damaged
+        self._checked[wanted.generation] = at
+        fresh = [span for span in lost if span not in measurement.lost_series]
+        if fresh:
+            await self._committer.submit(LoseSeries(measurement, fresh))
+            raise Gone("some series are damaged")
+
     async def read(self, wanted: SeriesRange) -> AsyncIterator[bytes]:
-        """These series and none else, in order, as parts of ``encode_dictionary``. Raises Gone when they are dropped
-        meanwhile."""
+        """These series and none else, in order, as parts of ``encode_dictionary``; those that are lost without tags.
+        Raises Gone when they are dropped meanwhile."""
+        measurement = self._state.by_id.get(wanted.generation)
+        series = SeriesSet() if measurement is None else measurement.series
         at = wanted.after
         while at < wanted.count:
-            last = min(at + SERIES_PER_READ, wanted.count) - 1
-            rows = await self._catalog.read_dictionary(wanted.generation, at, last)
-            if not rows:
-                raise Gone("the series have been dropped")
+            rows = await self._read(wanted, at)
             stop = min(rows[-1][0] + rows[-1][1], wanted.count)
-            yield await asyncio.to_thread(join_pieces, rows, at, stop)
+            yield await asyncio.to_thread(join_pieces, rows, at, stop, series)
             at = stop
 
+    async def _read(self, wanted: SeriesRange, at: int) -> list[PieceRow]:
+        last = min(at + SERIES_PER_READ, wanted.count) - 1
+        rows = await self._catalog.read_dictionary(wanted.generation, at, last)
+        if wanted.generation not in self._state.by_id:
+            raise Gone("the series have been dropped")
+        return whole_pieces(rows, at, last + 1)
 
-def join_pieces(rows: Sequence[tuple[int, int, bytes]], start: int, stop: int) -> bytes:
-    """Series *start* … *stop* − 1 of neighbouring pieces (first, count, piece), as one piece."""
+
+class LoseSeries:
+    """The job of noting ranges of series whose tags are damaged; their rows stay, and are hidden."""
+
+    size = 0
+
+    def __init__(self, measurement: Measurement, spans: Sequence[tuple[int, int]]) -> None:
+        self._measurement = measurement
+        self._spans = spans
+
+    def run(self, transaction: Transaction, draft: Draft) -> None:
+        number = draft.number = transaction.next_number()
+        draft.then(lambda state: self._note(state, number))
+        draft.tell({"number": number, "tags": [f"schema:{self._measurement.bucket_id}"]})
+
+    def _note(self, state: State, number: int) -> None:
+        measurement = state.by_id.get(self._measurement.id)
+        if measurement is not None:
+            for first, stop in self._spans:
+                state.lose_series(measurement, first, stop, number)
+                log.error("a table is damaged", table="dictionary", reason=state.damage[-1].reason)
+
+
+def whole_pieces(rows: Sequence[PieceRow], start: int, stop: int) -> list[PieceRow]:
+    """*rows* that follow each other from the piece with *start* on; what is missing stands there as an empty piece."""
+    found: list[PieceRow] = []
+    at = rows[0][0] if rows and rows[0][0] <= start < rows[0][0] + rows[0][1] else start
+    for first, count, piece in rows:
+        if first < at or count <= 0:
+            continue
+        if first > at:
+            found.append((at, first - at, b""))
+        found.append((first, count, piece))
+        at = first + count
+    if at < stop:
+        found.append((at, stop - at, b""))
+    return found
+
+
+def lost_in(rows: Sequence[PieceRow], start: int) -> list[tuple[int, int]]:
+    """Ranges of series from *start* on whose pieces are damaged."""
+    return [(max(first, start), first + count) for first, count, piece in rows if _decode(piece, count) is None]
+
+
+def join_pieces(rows: Sequence[PieceRow], start: int, stop: int, series: SeriesSet) -> bytes:
+    """Series *start* … *stop* − 1 of neighbouring pieces (first, count, piece), as one piece.
+
+    Args:
+        series: tells the ids of those whose piece is damaged; their keys are empty then.
+    """
     first, count, piece = rows[0]
-    if len(rows) == 1 and first == start and first + count == stop:
+    decoded = [_decode(piece, count) for _, count, piece in rows]
+    if len(rows) == 1 and first == start and first + count == stop and decoded[0] is not None:
         return piece
-    ids, keys = zip(*(decode_dictionary_arrays(piece) for _, _, piece in rows), strict=True)
+    whole = [
+        found if found is not None else (series.ids(first, first + count), _no_keys(count))
+        for (first, count, _), found in zip(rows, decoded, strict=True)
+    ]
+    ids, keys = zip(*whole, strict=True)
     offsets, text = concat_strings([(array.offsets, array.data) for array in keys])
     chosen = np.arange(start - first, stop - first)
     strings = StringArray(*gather_strings(offsets, text, chosen))
     return encode_dictionary_arrays(np.concatenate(ids)[chosen], strings)
+
+
+def _decode(piece: bytes, count: int) -> tuple[SeriesIds, StringArray] | None:
+    try:
+        found = decode_dictionary_arrays(piece)
+    except DamagedChunk:
+        return None
+    return found if len(found[0]) == count else None
+
+
+def _no_keys(count: int) -> StringArray:
+    return StringArray(np.zeros(count + 1, np.int64), np.zeros(0, np.uint8))

@@ -72,6 +72,7 @@ class StateCollector(Collector):
             "commits": len(state.commits),
             "retired_segments": len(state.retired),
             "quarantined_segments": len(state.quarantined),
+            "damages": len(state.damage),
             "dropped_measurements": len(state.dropped),
             "number": state.number,
             **self._others(),

@@ -57,9 +57,7 @@ def find_plan(state: State, head: Any) -> Plan:
 
 def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int) -> MeasurementPlan:
     segments = segments_within(measurement, start_ns, stop_ns)
-    return MeasurementPlan(
-        measurement.version, segments, measurement.id, measurement.series.count, measurement.tombstones
-    )
+    return MeasurementPlan(measurement.version, segments, measurement.id, measurement.series.count, measurement.hiding)
 
 
 def plan_on_wire(plan: Plan) -> dict[str, Any]:

@@ -154,6 +154,7 @@ class Methods:
             } if after >= 0:
                 dictionary = self._storage.dictionary
                 found = dictionary.find(bucket_id, name, generation, after)
+                await dictionary.check(found)
                 return Reply(
                     {"generation": found.generation, "count": found.count},
                     dictionary.read(found),

@@ -5,7 +5,6 @@ About 20 bytes a series: two uint64 for the id and a uint32 for the sequence num
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +47,15 @@ class SeriesSet:
             _find_in(run, high, low, found)
         return found
 
+    def ids(self, start: int, stop: int) -> SeriesIds:
+        """The ids with sequence numbers *start* … *stop* − 1, in order; looks at all."""
+        found = np.zeros((stop - start, 2), np.uint64)
+        for run in self.runs:
+            here = np.flatnonzero((run.sequence >= start) & (run.sequence < stop))
+            at = run.sequence[here].astype(np.int64) - start
+            found[at, 0], found[at, 1] = run.high[here], run.low[here]
+        return found
+
     def with_added(self, ids: SeriesIds) -> SeriesSet:
         """This set and *ids*, none of which is in it, each once; they get the next sequence numbers in order."""
         if not len(ids):
@@ -62,11 +70,6 @@ class SeriesSet:
             size += len(runs[-1])
             fresh.append(runs.pop())
         return SeriesSet((*runs, _sorted(fresh)), count)
-
-
-def series_set(pieces: Iterable[bytes]) -> SeriesSet:
-    """The set of all *pieces* (16 bytes an id), in order."""
-    return SeriesSet().with_added(decode_ids(b"".join(pieces)))
 
 
 def decode_ids(raw: bytes | memoryview) -> SeriesIds:

@@ -5,7 +5,7 @@ What is damaged is left out and said: the rest is served.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from common import wire
@@ -13,28 +13,37 @@ from common.errors import Invalid
 from common.model import FieldType
 from services.storage.blocks import Segment, parse_meta, segment_of
 from services.storage.buckets import retention_of
-from services.storage.catalog import BlockRow, Loaded
+from services.storage.catalog import BlockRow, Loaded, MeasurementRow
+from services.storage.mending import whole_ids
 from services.storage.segment_store import segment_id
-from services.storage.series import series_set
+from services.storage.series import SeriesSet
 from services.storage.state import Measurement, State
 
 
-def build_state(loaded: Loaded) -> State:
-    """The state; damaged segments that nobody knew of are in ``quarantined`` too."""
+def build_state(loaded: Loaded, mended: Sequence[MeasurementRow] = ()) -> State:
+    """The state; damaged segments that nobody knew of are in ``quarantined`` too.
+
+    Args:
+        mended: measurements whose rows are lost and known from elsewhere.
+    """
     state = State()
     state.number = loaded.number
     state.buckets = {bucket.id: retention_of(bucket.body) for bucket in loaded.buckets}
     state.quarantined = dict(loaded.quarantined)
     state.dropped = {id: [] for id in loaded.dropped}
-    for row in loaded.measurements:
+    state.damage = loaded.damage
+    for row in [*loaded.measurements, *mended]:
         # A version that clients hold from before the start stands for the state as of that number: it is this one.
         state.add_measurement(Measurement(row.id, row.bucket_id, row.name, loaded.number))
     for id, shard_start_ns, field, type in loaded.fields:
         if id in state.by_id:
             state.by_id[id].fields.setdefault(shard_start_ns, {})[field] = FieldType(type)
-    for id, pieces in groupby(loaded.series_ids, lambda piece: piece[0]):
+    for id, pieces in groupby(loaded.series_ids, lambda piece: piece.measurement):
         if id in state.by_id:
-            state.by_id[id].series = series_set(ids for _, _, _, ids in pieces)
+            ids, lost = whole_ids(pieces)
+            state.by_id[id].series = SeriesSet().with_added(ids)
+            for first, stop in lost:
+                state.lose_series(state.by_id[id], first, stop, loaded.number)
     for id, stones in groupby(sorted(loaded.tombstones, key=lambda found: found[0]), lambda found: found[0]):
         if id in state.by_id:
             state.set_tombstones(state.by_id[id], tuple(stone for _, stone in stones), loaded.number)

@@ -10,14 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from common.model import FieldType
-from common.tombstones import Tombstone, covers_all
+import numpy as np
+
+from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
+from common.tombstones import Tombstone, covers_all, encode_choice
 from services.storage.blocks import Segment
+from services.storage.catalog import Damage
 from services.storage.segment_store import commit_of
 from services.storage.series import SeriesSet
 
 # shard start → field → type
 FieldTypes = dict[int, dict[str, FieldType]]
+# Number of the tombstone over lost series: no segment is newer, and none has it worked in.
+LOST = 1 << 62
 
 
 @dataclass(slots=True)
@@ -28,6 +33,7 @@ class Measurement:
         id: also the generation of its dictionary: one that is dropped and made again has another.
         version: number of the last change of its segments, series or tombstones.
         tombstones: by number; at most one is settled.
+        lost_series: ranges of sequence numbers of series whose tag keys or ids are damaged: they are not served.
     """
 
     id: int
@@ -38,11 +44,23 @@ class Measurement:
     series: SeriesSet = field(default_factory=SeriesSet)
     segments: dict[int, Segment] = field(default_factory=dict)
     tombstones: tuple[Tombstone, ...] = ()
+    lost_series: tuple[tuple[int, int], ...] = ()
 
     @property
     def is_in_doubt(self) -> bool:
         """Whether deletes have been on all of its series, so that it may hold no row any more."""
-        return bool(self.tombstones) and covers_all((stone.series for stone in self.tombstones), self.series.count)
+        stones = self.hiding
+        return bool(stones) and covers_all((stone.series for stone in stones), self.series.count)
+
+    @property
+    def hiding(self) -> tuple[Tombstone, ...]:
+        """Its tombstones, and one over all series that are lost: their rows are kept, and hidden."""
+        if not self.lost_series:
+            return self.tombstones
+        mask = np.zeros(self.series.count, np.bool_)
+        for first, stop in self.lost_series:
+            mask[first:stop] = True
+        return (*self.tombstones, Tombstone(LOST, MIN_TIME_NS, MAX_TIME_NS + 1, encode_choice(mask)))
 
 
 @dataclass(slots=True)
@@ -94,6 +112,8 @@ class State:
         self._living: dict[int, Segment] = {}
         self.retired: dict[int, Retired] = {}
         self.quarantined: dict[int, str] = {}
+        # What is damaged beside segments, told at the start or found since.
+        self.damage: list[Damage] = []
         # Commits that hold nothing any more.
         self.empty: set[int] = set()
         # Dropped measurements whose contents are still on disk: their compacted segments, (id, bytes).
@@ -159,6 +179,19 @@ class State:
             self.unsettled.add(measurement.id)
         else:
             self.unsettled.discard(measurement.id)
+
+    def lose_series(self, measurement: Measurement, first: int, stop: int, number: int) -> None:
+        """Serve the series *first* … *stop* − 1 no longer."""
+        measurement.version = number
+        self.contents[measurement.bucket_id].version = number
+        measurement.lost_series = (*measurement.lost_series, (first, stop))
+        self.damage.append(
+            Damage(
+                "dictionary",
+                f"series {first} to {stop - 1} of measurement {measurement.name!r} in bucket {measurement.bucket_id} "
+                "are not served: their tags are damaged",
+            )
+        )
 
     def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
         self.commits[number] = LevelZero(size)

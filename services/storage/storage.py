@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from common.budget import Budget
+from common.errors import InfluxError
 from common.folder_lock import FolderLock
 from common.log import get_logger
 from services.storage.append import AppendRequest
@@ -20,6 +21,7 @@ from services.storage.config import StorageSettings
 from services.storage.dictionary import Dictionary
 from services.storage.feed import Feed
 from services.storage.instances import Instance, Instances
+from services.storage.mending import Mend, Mended, lost_fields, lost_measurements
 from services.storage.metrics import Metrics, StateCollector
 from services.storage.pressure import Pressure
 from services.storage.segments import Segments
@@ -82,9 +84,12 @@ class Storage:
         await self.catalog.open()
         loaded = await self.catalog.load()
         self.hash_key = loaded.hash_key
-        self.state = await asyncio.to_thread(build_state, loaded)
+        mended = Mended(lost_measurements(loaded), []) if loaded.damage else Mended([], [])
+        self.state = await asyncio.to_thread(build_state, loaded, mended.measurements)
         for segment, reason in self.state.quarantined.items():
             log.error("a segment is in quarantine", segment=segment, reason=reason)
+        for damage in self.state.damage:
+            log.error("a table is damaged", table=damage.table, reason=damage.reason)
         self.committer = Committer(
             self.catalog,
             self.state,
@@ -92,9 +97,11 @@ class Storage:
             on_group=self.metrics.observe_group,
         )
         self.segments = Segments(self.catalog, self.state, self.committer)
-        self.dictionary = Dictionary(self.catalog, self.state)
+        self.dictionary = Dictionary(self.catalog, self.state, self.committer)
         self.committer.start()
         self._opened.push_async_callback(self.committer.close)
+        if loaded.damage:
+            await self._mend(mended)
         self.sweeper = Sweeper(
             self.catalog, self.state, self.committer, self.settings.storage_keep_replaced_s * 1000, self.now_ms
         )
@@ -112,6 +119,15 @@ class Storage:
             commits=len(self.state.commits),
         )
 
+    async def _mend(self, mended: Mended) -> None:
+        """Write again what the segments tell of damaged rows."""
+        mended.fields.extend(await asyncio.to_thread(lost_fields, self.state))
+        try:
+            await self.committer.submit(Mend(mended))
+        except InfluxError as error:
+            # It is right in memory, and is tried again at the next start.
+            log.error("cannot write damaged rows again", reason=str(error))
+
     async def close(self) -> None:
         """End what runs in the background, finish what is queued, write the log back, let the folder go."""
         self.is_ready = False
@@ -125,6 +141,7 @@ class Storage:
             "status": "ready",
             "number": self.state.number,
             "quarantined": len(self.state.quarantined),
+            "damaged": len(self.state.damage),
             "level0": round(self.level0_load(), 3),
         }
 

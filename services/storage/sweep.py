@@ -14,12 +14,14 @@ from services.storage.catalog import Catalog, Transaction
 from services.storage.commits import Committer
 from services.storage.deletes import SettleDeletes
 from services.storage.draft import Draft
+from services.storage.pieces import merge_pieces
 from services.storage.results import REMEMBERED_MS, oldest_id
 from services.storage.retention import ExpireShards
 from services.storage.state import State
 
 log = get_logger("storage.sweep")
 INTERVAL_S = 1.0
+# How often shards whose time is over and small pieces of dictionaries are looked for.
 EXPIRE_EVERY_MS = 30_000
 SLICE_SEGMENTS = 64
 SLICE_BYTES = 8 << 20
@@ -138,6 +140,7 @@ class Sweeper:
         if self._now_ms() >= self._expire_at_ms:
             self._expire_at_ms = self._now_ms() + EXPIRE_EVERY_MS
             await self.expire()
+            await merge_pieces(self._catalog, self._committer)
         if (settle := SettleDeletes(self._state)).is_needed():
             await self._committer.submit(settle)
         while self._has_replaced() and await self._committer.submit(

@@ -8,7 +8,6 @@ try may lie.
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -17,14 +16,14 @@ from typing import Any, NoReturn, TypeVar
 
 from common.errors import InfluxError, InternalError, Unavailable
 from common.log import get_logger
-from common.model import FieldType
-from services.storage.catalog import Loaded, StoredRecord, Transaction, UnusableCatalog
+from services.storage.catalog import Damage, Loaded, StoredRecord, Transaction, UnusableCatalog
 from services.storage.fatal import end_process
 from services.storage.segment_store import SegmentStore
 from services.storage.sqlite import connection as connections
-from services.storage.sqlite import reads
+from services.storage.sqlite import load, reads
 from services.storage.sqlite.connection import Connection, ReaderPool
 from services.storage.sqlite.failures import Failure, failure_of, is_refused_write
+from services.storage.sqlite.mend import mend_facts, mend_sequence
 from services.storage.sqlite.migrate import migrate
 from services.storage.sqlite.segment_store import SqliteSegmentStore
 from services.storage.sqlite.transaction import SqliteTransaction
@@ -76,6 +75,7 @@ class SqliteCatalog:
         self._readers = ReaderPool(self.path, readers)
         self._store = SqliteSegmentStore(self._readers)
         self._writer: Connection | None = None
+        self._mended: list[Damage] = []
 
     @property
     def segments(self) -> SegmentStore:
@@ -92,7 +92,7 @@ class SqliteCatalog:
     async def open(self) -> None:
         try:
             self._writer = await connections.writer(self.path, self._page_bytes, self._synchronous)
-            self._page_bytes = await self._writer.run(_prepare)
+            self._page_bytes, self._mended = await self._writer.run(_prepare)
             self._log_limit_bytes = max(MIN_LOG_BYTES, min(self._log_limit_bytes, self._share_of_disk()))
             # When the log starts over its file is cut to less than the limit: from there on its size is its length.
             cut = f"PRAGMA journal_size_limit={self._log_limit_bytes // 2}"
@@ -129,11 +129,10 @@ class SqliteCatalog:
 
     async def load(self) -> Loaded:
         try:
-            loaded = await self._readers.run(reads.load)
-            for _, _, _, type in loaded.fields:
-                FieldType(type)
+            loaded = await self._readers.run(load.load)
         except DAMAGE as error:
             raise UnusableCatalog(f"it is damaged: {error}") from error
+        loaded.damage.extend(self._mended)
         return loaded
 
     # ---- writing
@@ -244,6 +243,12 @@ class SqliteCatalog:
     async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         return await self._readers.run(lambda connection: reads.read_dictionary(connection, measurement, first, last))
 
+    async def find_in_pieces(self, at_least: int) -> list[int]:
+        return await self._readers.run(lambda connection: reads.find_in_pieces(connection, at_least))
+
+    async def list_pieces(self, measurement: int) -> list[tuple[int, int, int]]:
+        return await self._readers.run(lambda connection: reads.list_pieces(connection, measurement))
+
     def log_bytes(self) -> int:
         try:
             return self._log_path.stat().st_size
@@ -251,15 +256,21 @@ class SqliteCatalog:
             return 0
 
 
-def _prepare(connection: sqlite3.Connection) -> int:
-    """Bring the file to the newest form; returns its page size."""
+def _prepare(connection: sqlite3.Connection) -> tuple[int, list[Damage]]:
+    """Bring the file to the newest form and mend what rules the rest; returns its page size and what was mended."""
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         raise UnusableCatalog(f"the database can't be put into WAL mode (it is in {mode} mode)")
     migrate(connection)
-    connection.execute("INSERT OR IGNORE INTO facts VALUES ('hash_key', ?)", (secrets.token_bytes(16),))
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        mended = [*mend_facts(connection), *mend_sequence(connection)]
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-    return int(page_bytes)
+    return int(page_bytes), mended
 
 
 def engine_version() -> str:

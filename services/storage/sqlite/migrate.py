@@ -6,6 +6,7 @@ import sqlite3
 from importlib import resources
 
 from services.storage.catalog import UnusableCatalog
+from services.storage.sqlite.checksums import cells_checksum
 
 # Of the file's header; tells `file` and us whose database it is.
 APPLICATION_ID = 0x54444754  # "TDGT"
@@ -33,6 +34,7 @@ def migrate(connection: sqlite3.Connection) -> None:
             f"the database has form {version}, this version of Tidegate knows forms up to {known[-1][0]}: "
             "it was written by a newer one"
         )
+    connection.create_function("cells_checksum", -1, cells_checksum, deterministic=True)
     for number, sql in known:
         if number > version:
             connection.executescript(

@@ -1,4 +1,4 @@
-"""Everything that reads, as SQL: functions of a connection, for readers and within transactions."""
+"""Everything that reads but a start (``load.py``), as SQL: functions of a connection, for readers and transactions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,10 @@ from typing import Any
 
 import msgpack
 
-from common.errors import Invalid
+from common.errors import InternalError, Invalid
 from common.log import get_logger
-from common.segment import decode_dictionary_arrays
-from common.tombstones import Tombstone
-from services.storage.catalog import (
-    BlockRow,
-    CommitRow,
-    Loaded,
-    MeasurementRow,
-    SegmentRow,
-    StoredRecord,
-    from_key,
-    to_key,
-)
-from services.storage.sqlite.checksums import row_checksum
+from services.storage.catalog import StoredRecord, from_key, to_key
+from services.storage.sqlite.checksums import cells_checksum
 
 log = get_logger("storage.sqlite")
 IDS_PER_STATEMENT = 500
@@ -30,16 +19,19 @@ MAX_LIST = 10_000
 
 
 def find_results(connection: sqlite3.Connection, ids: Sequence[bytes]) -> dict[bytes, bytes | None]:
-    """The remembered ones of *ids* with their packed results."""
-    found: dict[bytes, bytes | None] = {}
+    """The remembered ones of *ids* with their packed results; of a damaged one it is known that it was stored."""
     if len(ids) == 1:  # the usual commit; a statement that stays prepared
-        found.update(connection.execute("SELECT id, result FROM results WHERE id = ?", ids).fetchall())
-        return found
-    for start in range(0, len(ids), IDS_PER_STATEMENT):
-        some = ids[start : start + IDS_PER_STATEMENT]
-        marks = ",".join("?" * len(some))
-        found.update(connection.execute(f"SELECT id, result FROM results WHERE id IN ({marks})", some).fetchall())  # noqa: S608
-    return found
+        rows = connection.execute("SELECT id, result, checksum FROM results WHERE id = ?", ids).fetchall()
+    else:
+        rows = []
+        for start in range(0, len(ids), IDS_PER_STATEMENT):
+            some = ids[start : start + IDS_PER_STATEMENT]
+            marks = ",".join("?" * len(some))
+            rows += connection.execute(
+                f"SELECT id, result, checksum FROM results WHERE id IN ({marks})",  # noqa: S608
+                some,
+            ).fetchall()
+    return {id: result if cells_checksum(id, result) == checksum else None for id, result, checksum in rows}
 
 
 def read_dictionary(
@@ -53,6 +45,21 @@ def read_dictionary(
     ).fetchall()
 
 
+def find_in_pieces(connection: sqlite3.Connection, at_least: int) -> list[int]:
+    """Measurements with so many pieces; reads the index only."""
+    rows = connection.execute(
+        "SELECT measurement FROM dictionary GROUP BY measurement HAVING count(*) >= ?", (at_least,)
+    )
+    return [id for (id,) in rows]
+
+
+def list_pieces(connection: sqlite3.Connection, measurement: int) -> list[tuple[int, int, int]]:
+    """(first, count, bytes) of the pieces of a measurement, in order."""
+    return connection.execute(
+        "SELECT first, count, length(piece) FROM dictionary WHERE measurement = ? ORDER BY first", (measurement,)
+    ).fetchall()
+
+
 # ---------------------------------------------------------------- records
 
 
@@ -63,10 +70,28 @@ def index_value(value: Any) -> bytes:
 
 
 def find_record(connection: sqlite3.Connection, kind: str, id: str) -> StoredRecord | None:
+    """Raises InternalError when it is damaged."""
     row = connection.execute(
-        "SELECT version, body FROM records WHERE kind = ? AND id = ?", (to_key(kind), to_key(id))
+        "SELECT version, body, checksum FROM records WHERE kind = ? AND id = ?", (to_key(kind), to_key(id))
     ).fetchone()
-    return None if row is None else StoredRecord(kind, id, row[0], row[1])
+    return None if row is None else _record(to_key(kind), to_key(id), *row)
+
+
+def _record(kind: bytes, id: bytes, version: int, body: bytes, checksum: int) -> StoredRecord:
+    if cells_checksum(kind, id, version, body) != checksum:
+        raise InternalError(f"the record of {from_key(kind)} {from_key(id)} is damaged")
+    return StoredRecord(from_key(kind), from_key(id), version, body)
+
+
+def find_by_unique(connection: sqlite3.Connection, key: str) -> tuple[bytes, bytes] | None:
+    """(kind, id) of the record that holds a unique key. Raises InternalError when its row is damaged."""
+    row = connection.execute("SELECT kind, id, checksum FROM record_keys WHERE key = ?", (to_key(key),)).fetchone()
+    if row is None:
+        return None
+    kind, id, checksum = row
+    if cells_checksum(to_key(key), kind, id) != checksum:
+        raise InternalError("a unique key of a record is damaged")
+    return kind, id
 
 
 def read_records(
@@ -87,10 +112,11 @@ def _by_id(connection: sqlite3.Connection, kind: str, id: str) -> list[StoredRec
 
 
 def _by_unique(connection: sqlite3.Connection, key: str) -> list[StoredRecord]:
-    row = connection.execute(
-        "SELECT kind, id, version, body FROM record_keys JOIN records USING (kind, id) WHERE key = ?", (to_key(key),)
-    ).fetchone()
-    return [] if row is None else [StoredRecord(from_key(row[0]), from_key(row[1]), row[2], row[3])]
+    holder = find_by_unique(connection, key)
+    if holder is None:
+        return []
+    record = find_record(connection, *map(from_key, holder))
+    return [] if record is None else [record]
 
 
 def _listed(
@@ -100,16 +126,25 @@ def _listed(
     limit = min(limit, MAX_LIST)
     if field is None:
         rows = connection.execute(
-            "SELECT id, version, body FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
+            "SELECT id, version, body, checksum FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
             (to_key(kind), after, limit),
         )
     else:
         rows = connection.execute(
-            "SELECT r.id, r.version, r.body FROM record_indexes AS i JOIN records AS r USING (kind, id) "
+            "SELECT r.id, r.version, r.body, r.checksum FROM record_indexes AS i JOIN records AS r USING (kind, id) "
             "WHERE i.kind = ? AND i.field = ? AND i.value = ? AND i.id > ? ORDER BY i.id LIMIT ?",
             (to_key(kind), to_key(field), index_value(value), after, limit),
         )
-    return [StoredRecord(kind, from_key(id), version, body) for id, version, body in rows]
+    return [record for row in rows if (record := _record_or_none(to_key(kind), *row)) is not None]
+
+
+def _record_or_none(kind: bytes, id: bytes, version: int, body: bytes, checksum: int) -> StoredRecord | None:
+    """One of a list: a damaged one does not hide the others."""
+    try:
+        return _record(kind, id, version, body, checksum)
+    except InternalError as error:
+        log.error("a record is left out of a list", reason=str(error))
+        return None
 
 
 READS: dict[str, Callable[..., list[StoredRecord]]] = {"id": _by_id, "unique": _by_unique, "list": _listed}
@@ -124,79 +159,3 @@ def check_read(read: Any) -> None:
             if value is None or isinstance(value, str | int | bytes):
                 return
     raise Invalid("cannot read records: a read has no known form")
-
-
-# ---------------------------------------------------------------- start
-
-
-def load(connection: sqlite3.Connection) -> Loaded:
-    """All metadata, as of one number."""
-    connection.execute("BEGIN")
-    try:
-        return _load(connection.execute)
-    finally:
-        connection.execute("COMMIT")
-
-
-def _load(execute: Callable[..., sqlite3.Cursor]) -> Loaded:
-    measurements = execute("SELECT id, bucket, name FROM measurements WHERE dropped = 0")
-    buckets = execute("SELECT id, version, body FROM records WHERE kind = ?", (b"bucket",))
-    return Loaded(
-        number=execute("SELECT number FROM sequence").fetchone()[0],
-        hash_key=execute("SELECT value FROM facts WHERE name = 'hash_key'").fetchone()[0],
-        buckets=[StoredRecord("bucket", from_key(id), version, body) for id, version, body in buckets],
-        measurements=[MeasurementRow(id, from_key(bucket), from_key(name)) for id, bucket, name in measurements],
-        fields=[(id, start, from_key(field), type) for id, start, field, type in execute("SELECT * FROM fields")],
-        series_ids=_load_series_ids(execute),
-        commits=_load_commits(execute),
-        segments=_load_segments(execute),
-        replaced=dict(execute("SELECT segment, at_ms FROM replaced")),
-        quarantined=dict(execute("SELECT segment, reason FROM quarantine")),
-        tombstones=_load_tombstones(execute),
-        dropped=[id for (id,) in execute("SELECT id FROM measurements WHERE dropped = 1")],
-    )
-
-
-def _load_series_ids(execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, int, int, bytes]]:
-    found: list[tuple[int, int, int, bytes]] = []
-    rows = execute("SELECT measurement, first, count, checksum, ids, rowid FROM dictionary ORDER BY measurement, first")
-    for measurement, first, count, checksum, ids, rowid in rows.fetchall():
-        if row_checksum(ids, measurement, first, count) != checksum:
-            # The piece has them too, and a checksum of its own.
-            (piece,) = execute("SELECT piece FROM dictionary WHERE rowid = ?", (rowid,)).fetchone()
-            ids = decode_dictionary_arrays(piece)[0].astype("<u8").tobytes()
-        found.append((measurement, first, count, ids))
-    return found
-
-
-def _load_tombstones(execute: Callable[..., sqlite3.Cursor]) -> list[tuple[int, Tombstone]]:
-    found = []
-    rows = execute("SELECT measurement, number, start, stop, series, checksum FROM tombstones ORDER BY number")
-    for measurement, number, start_ns, stop_ns, series, checksum in rows:
-        if row_checksum(series, measurement, number, start_ns, stop_ns) == checksum:
-            found.append((measurement, Tombstone(number, start_ns, stop_ns, series)))
-        else:
-            log.error("a delete is damaged: what it hid is back", measurement=measurement, number=number)
-    return found
-
-
-def _load_commits(execute: Callable[..., sqlite3.Cursor]) -> list[CommitRow]:
-    rows = execute("SELECT number, size, checksum, directory FROM commits ORDER BY number")
-    return [
-        CommitRow(number, size, _decode_directory(directory) if is_whole else None)
-        for number, size, checksum, directory in rows
-        for is_whole in (row_checksum(directory, number) == checksum,)
-    ]
-
-
-def _decode_directory(directory: bytes) -> list[BlockRow]:
-    return [BlockRow(*entry) for entry in msgpack.unpackb(directory)]
-
-
-def _load_segments(execute: Callable[..., sqlite3.Cursor]) -> list[SegmentRow]:
-    rows = execute("SELECT id, measurement, level, place, size, checksum, meta FROM segments ORDER BY id")
-    return [
-        SegmentRow(id, measurement, level, order, size, meta if is_whole else None)
-        for id, measurement, level, order, size, checksum, meta in rows
-        for is_whole in (row_checksum(meta, id, measurement, level, order) == checksum,)
-    ]

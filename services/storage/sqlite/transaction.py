@@ -10,10 +10,21 @@ import msgpack
 
 from common.errors import Unavailable
 from common.tombstones import Tombstone
-from services.storage.catalog import BlockRow, SegmentRow, StoredRecord, from_key, to_key
+from services.storage.catalog import BlockRow, MeasurementRow, SegmentRow, StoredRecord, from_key, to_key
 from services.storage.segment_store import segment_id
 from services.storage.sqlite import reads
-from services.storage.sqlite.checksums import row_checksum
+from services.storage.sqlite.checksums import (
+    EMPTY,
+    Cell,
+    Tally,
+    add_row,
+    cells_checksum,
+    decode_tallies,
+    encode_tallies,
+    row_checksum,
+    take_row,
+)
+from services.storage.sqlite.load import count_tally
 
 
 class SqliteTransaction:
@@ -27,6 +38,7 @@ class SqliteTransaction:
         self._free_bytes: int | None = None
         self._execute = connection.execute
         self._number: int | None = None
+        self._tallies: dict[str, Tally] | None = None
         self._at_start = connection.total_changes
 
     # ---- space and numbers
@@ -40,16 +52,43 @@ class SqliteTransaction:
         self._free_bytes -= 2 * size
 
     def next_number(self) -> int:
-        if self._number is None:
-            (self._number,) = self._execute("SELECT number FROM sequence").fetchone()
+        self._sequence()
+        assert self._number is not None
         self._number += 1
         return self._number
 
     def finish(self) -> bool:
         """Write what is kept back until the end; returns whether there is anything to commit."""
         if self._number is not None:
-            self._execute("UPDATE sequence SET number = ?", (self._number,))
+            write_sequence(self._connection, self._number, self._sequence())
         return self.changes > 0
+
+    def _sequence(self) -> dict[str, Tally]:
+        """The tallies, read once with the number; what is changed in them is written at the end."""
+        if self._tallies is None:
+            self._number, packed = self._execute("SELECT number, tallies FROM sequence").fetchone()
+            self._tallies = decode_tallies(packed)
+        return self._tallies
+
+    def _count(self, table: str, checksum: int) -> None:
+        """A row of *table* has been added."""
+        tallies = self._sequence()
+        tallies[table] = add_row(tallies.get(table, EMPTY), checksum)
+
+    def _insert(self, table: str, *cells: Cell, or_ignore: bool = False) -> None:
+        """Add a row to a table whose checksum stands last."""
+        checksum = cells_checksum(*cells)
+        statement = f"INSERT {'OR IGNORE ' * or_ignore}INTO {table} VALUES (?{', ?' * len(cells)})"  # noqa: S608
+        if self._execute(statement, (*cells, checksum)).rowcount:
+            self._count(table, checksum)
+
+    def _delete(self, table: str, where: str, *values: Cell) -> None:
+        """Delete rows of *table*."""
+        rows = self._execute(f"DELETE FROM {table} WHERE {where} RETURNING checksum", values).fetchall()  # noqa: S608
+        if rows:
+            tallies = self._sequence()
+            for (checksum,) in rows:
+                tallies[table] = take_row(tallies.get(table, EMPTY), checksum)
 
     @property
     def changes(self) -> int:
@@ -62,7 +101,8 @@ class SqliteTransaction:
         return reads.find_results(self._connection, ids)
 
     def add_results(self, results: Iterable[tuple[bytes, bytes | None]]) -> None:
-        self._connection.executemany("INSERT INTO results VALUES (?, ?)", results)
+        rows = [(id, result, cells_checksum(id, result)) for id, result in results]
+        self._connection.executemany("INSERT INTO results VALUES (?, ?, ?)", rows)
 
     def forget_results(self, before: bytes, limit: int) -> int:
         ids = self._execute("SELECT id FROM results WHERE id < ? ORDER BY id LIMIT ?", (before, limit)).fetchall()
@@ -73,35 +113,65 @@ class SqliteTransaction:
     # ---- measurements
 
     def add_measurement(self, bucket_id: str, name: str) -> int:
-        key = (to_key(bucket_id), to_key(name))
-        cursor = self._execute("INSERT INTO measurements (bucket, name) VALUES (?, ?)", key)
+        cursor = self._execute(
+            "INSERT INTO measurements (bucket, name, checksum) VALUES (?, ?, 0)", (to_key(bucket_id), to_key(name))
+        )
         assert cursor.lastrowid is not None
+        self._sign_measurement(cursor.lastrowid)
         return cursor.lastrowid
 
     def drop_measurements(self, measurements: Sequence[int]) -> None:
-        self._connection.executemany("UPDATE measurements SET dropped = 1 WHERE id = ?", [(m,) for m in measurements])
+        for id in measurements:
+            (old,) = self._execute("SELECT checksum FROM measurements WHERE id = ?", (id,)).fetchone()
+            self._sequence()["measurements"] = take_row(self._sequence()["measurements"], old)
+            self._execute("UPDATE measurements SET dropped = 1 WHERE id = ?", (id,))
+            self._sign_measurement(id)
+
+    def _sign_measurement(self, id: int) -> None:
+        row = self._execute("SELECT id, bucket, name, dropped FROM measurements WHERE id = ?", (id,)).fetchone()
+        checksum = cells_checksum(*row)
+        self._execute("UPDATE measurements SET checksum = ? WHERE id = ?", (checksum, id))
+        self._count("measurements", checksum)
 
     def delete_dropped(self, measurement: int, limit: int) -> bool:
         rows = self._execute("SELECT rowid FROM dictionary WHERE measurement = ? LIMIT ?", (measurement, limit))
         rowids = rows.fetchall()
-        self._connection.executemany("DELETE FROM dictionary WHERE rowid = ?", rowids)
+        for (rowid,) in rowids:
+            self._delete("dictionary", "rowid = ?", rowid)
         if len(rowids) == limit:
             return False
-        self._execute("DELETE FROM fields WHERE measurement = ?", (measurement,))
-        self._execute("DELETE FROM tombstones WHERE measurement = ?", (measurement,))
-        self._execute("DELETE FROM measurements WHERE id = ? AND dropped = 1", (measurement,))
+        self._delete("fields", "measurement = ?", measurement)
+        self._delete("tombstones", "measurement = ?", measurement)
+        self._delete("measurements", "id = ? AND dropped = 1", measurement)
         return True
 
     def add_fields(self, fields: Iterable[tuple[int, int, str, int]]) -> None:
-        rows = [(measurement, start, to_key(field), type) for measurement, start, field, type in fields]
-        self._connection.executemany("INSERT INTO fields VALUES (?, ?, ?, ?)", rows)
+        for measurement, start, field, type in fields:
+            self._insert("fields", measurement, start, to_key(field), int(type))
+
+    def mend(self, measurements: Iterable[MeasurementRow], fields: Iterable[tuple[int, int, str, int]]) -> None:
+        for id, bucket_id, name in measurements:
+            self._delete("measurements", "id = ?", id)
+            self._insert("measurements", id, to_key(bucket_id), to_key(name), 0)
+        for *cells, checksum in self._execute("SELECT measurement, shard_start, field, type, checksum FROM fields"):
+            if cells_checksum(*cells) != checksum:
+                self._delete("fields", "measurement = ? AND shard_start = ? AND field = ?", *cells[:3])
+        self.add_fields(fields)
+        for table in ("measurements", "fields"):
+            self._sequence()[table] = count_tally(self._connection, table)
 
     def delete_fields(self, measurement: int, shard_start_ns: int) -> None:
-        self._execute("DELETE FROM fields WHERE measurement = ? AND shard_start = ?", (measurement, shard_start_ns))
+        self._delete("fields", "measurement = ? AND shard_start = ?", measurement, shard_start_ns)
 
     def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None:
-        row = (measurement, first, count, row_checksum(ids, measurement, first, count), ids, piece)
-        self._execute("INSERT INTO dictionary VALUES (?, ?, ?, ?, ?, ?)", row)
+        checksum = row_checksum(ids, measurement, first, count)
+        self._execute(
+            "INSERT INTO dictionary VALUES (?, ?, ?, ?, ?, ?)", (measurement, first, count, checksum, ids, piece)
+        )
+        self._count("dictionary", checksum)
+
+    def delete_series(self, measurement: int, first: int, stop: int) -> None:
+        self._delete("dictionary", "measurement = ? AND first >= ? AND first < ?", measurement, first, stop)
 
     def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         return reads.read_dictionary(self._connection, measurement, first, last)
@@ -110,52 +180,56 @@ class SqliteTransaction:
 
     def add_tombstone(self, measurement: int, stone: Tombstone) -> None:
         numbers = (measurement, stone.number, stone.start_ns, stone.stop_ns)
-        row = (*numbers, row_checksum(stone.series, *numbers), stone.series)
-        self._execute("INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?)", row)
+        checksum = row_checksum(stone.series, *numbers)
+        self._execute("INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?)", (*numbers, checksum, stone.series))
+        self._count("tombstones", checksum)
 
     def delete_tombstones(self, measurement: int, numbers: Iterable[int]) -> None:
-        rows = [(measurement, number) for number in numbers]
-        self._connection.executemany("DELETE FROM tombstones WHERE measurement = ? AND number = ?", rows)
+        for number in numbers:
+            self._delete("tombstones", "measurement = ? AND number = ?", measurement, number)
 
     # ---- commits and segments
 
     def add_commit(self, number: int, blocks: Sequence[BlockRow], data: bytes) -> None:
         directory: bytes = msgpack.packb(blocks)
-        row = (number, len(data), row_checksum(directory, number), directory, data)
-        self._execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", row)
+        checksum = row_checksum(directory, number)
+        self._execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?)", (number, len(data), checksum, directory, data))
+        self._count("commits", checksum)
 
     def add_segment(self, row: SegmentRow, chunks: Sequence[bytes]) -> None:
         id, measurement, level, order, size, meta = row
         assert meta is not None
+        checksum = row_checksum(meta, id, measurement, level, order)
         self._execute(
-            "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (id, measurement, level, order, size, row_checksum(meta, id, measurement, level, order), meta),
+            "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)", (id, measurement, level, order, size, checksum, meta)
         )
+        self._count("segments", checksum)
         rows = [(id, index, chunk) for index, chunk in enumerate(chunks)]
         self._connection.executemany("INSERT INTO chunks VALUES (?, ?, ?)", rows)
 
     def mark_replaced(self, segments: Iterable[int], at_ms: int) -> None:
-        self._connection.executemany("INSERT OR IGNORE INTO replaced VALUES (?, ?)", [(s, at_ms) for s in segments])
+        for segment in segments:
+            self._insert("replaced", segment, at_ms, or_ignore=True)
 
     def quarantine(self, segment: int, at_ms: int, reason: str) -> None:
-        self._execute("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?)", (segment, at_ms, reason))
+        checksum = cells_checksum(segment, at_ms, to_key(reason))
+        row = (segment, at_ms, reason, checksum)
+        if self._execute("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?)", row).rowcount:
+            self._count("quarantine", checksum)
 
     def delete_commits(self, numbers: Sequence[int]) -> None:
-        self._connection.executemany("DELETE FROM commits WHERE number = ?", [(n,) for n in numbers])
-        # All of a commit's segments are neighbours.
-        ranges = [(segment_id(n, 0), segment_id(n + 1, 0)) for n in numbers]
-        self._connection.executemany("DELETE FROM replaced WHERE segment >= ? AND segment < ?", ranges)
-        self._connection.executemany("DELETE FROM quarantine WHERE segment >= ? AND segment < ?", ranges)
+        for number in numbers:
+            self._delete("commits", "number = ?", number)
+            # All of a commit's segments are neighbours.
+            for table in ("replaced", "quarantine"):
+                self._delete(table, "segment >= ? AND segment < ?", segment_id(number, 0), segment_id(number + 1, 0))
 
     def delete_segments(self, segments: Sequence[int]) -> None:
-        ids = [(s,) for s in segments]
-        for statement in (
-            "DELETE FROM chunks WHERE segment = ?",
-            "DELETE FROM segments WHERE id = ?",
-            "DELETE FROM replaced WHERE segment = ?",
-            "DELETE FROM quarantine WHERE segment = ?",
-        ):
-            self._connection.executemany(statement, ids)
+        self._connection.executemany("DELETE FROM chunks WHERE segment = ?", [(segment,) for segment in segments])
+        for segment in segments:
+            self._delete("segments", "id = ?", segment)
+            self._delete("replaced", "segment = ?", segment)
+            self._delete("quarantine", "segment = ?", segment)
 
     # ---- records
 
@@ -163,8 +237,8 @@ class SqliteTransaction:
         return reads.find_record(self._connection, kind, id)
 
     def find_by_unique(self, key: str) -> tuple[str, str] | None:
-        row = self._execute("SELECT kind, id FROM record_keys WHERE key = ?", (to_key(key),)).fetchone()
-        return None if row is None else (from_key(row[0]), from_key(row[1]))
+        holder = reads.find_by_unique(self._connection, key)
+        return None if holder is None else (from_key(holder[0]), from_key(holder[1]))
 
     def has_kind(self, kind: str) -> bool:
         return self._execute("SELECT 1 FROM records WHERE kind = ? LIMIT 1", (to_key(kind),)).fetchone() is not None
@@ -172,21 +246,29 @@ class SqliteTransaction:
     def put_record(self, record: StoredRecord, unique: Sequence[str], indexes: Sequence[tuple[str, Any]]) -> None:
         kind, id = to_key(record.kind), to_key(record.id)
         self._forget_keys(kind, id)
-        self._execute("REPLACE INTO records VALUES (?, ?, ?, ?)", (kind, id, record.version, record.body))
-        self._connection.executemany(
-            "INSERT INTO record_keys VALUES (?, ?, ?)", [(to_key(u), kind, id) for u in unique]
-        )
-        rows = [(kind, to_key(field), reads.index_value(value), id) for field, value in indexes]
-        self._connection.executemany("INSERT OR IGNORE INTO record_indexes VALUES (?, ?, ?, ?)", rows)
+        self._delete("records", "kind = ? AND id = ?", kind, id)
+        self._insert("records", kind, id, record.version, record.body)
+        for key in unique:
+            self._insert("record_keys", to_key(key), kind, id)
+        for field, value in indexes:
+            self._insert("record_indexes", kind, to_key(field), reads.index_value(value), id, or_ignore=True)
 
     def delete_record(self, kind: str, id: str) -> None:
         key = (to_key(kind), to_key(id))
         self._forget_keys(*key)
-        self._execute("DELETE FROM records WHERE kind = ? AND id = ?", key)
+        self._delete("records", "kind = ? AND id = ?", *key)
 
     def forget_keys(self, kind: str, id: str) -> None:
         self._forget_keys(to_key(kind), to_key(id))
 
     def _forget_keys(self, kind: bytes, id: bytes) -> None:
-        self._execute("DELETE FROM record_keys WHERE kind = ? AND id = ?", (kind, id))
-        self._execute("DELETE FROM record_indexes WHERE kind = ? AND id = ?", (kind, id))
+        self._delete("record_keys", "kind = ? AND id = ?", kind, id)
+        self._delete("record_indexes", "kind = ? AND id = ?", kind, id)
+
+
+def write_sequence(connection: sqlite3.Connection, number: int, tallies: dict[str, Tally]) -> None:
+    """Write the one row of the sequence."""
+    packed = encode_tallies(tallies)
+    connection.execute(
+        "UPDATE sequence SET number = ?, tallies = ?, checksum = ?", (number, packed, cells_checksum(number, packed))
+    )

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.storage.series import SeriesSet, decode_ids, series_set
+from services.storage.series import SeriesSet, decode_ids
 
 # Few different halves, so that ids often share one.
 ids = st.tuples(st.integers(0, 3) | st.just((1 << 64) - 1), st.integers(0, 5))
@@ -42,9 +42,10 @@ def test_a_set_has_few_runs_and_about_20_bytes_a_series() -> None:
     assert sum(run.high.nbytes + run.low.nbytes + run.sequence.nbytes for run in series.runs) == 20 * 50_000
 
 
-def test_pieces_of_the_dictionary_make_the_same_set() -> None:
+def test_ids_come_back_by_their_numbers() -> None:
     ids = as_array([(9, 9), (1, 2), (1, 1)])
-    raw = ids.astype("<u8").tobytes()
-    series = series_set([raw[:16], raw[16:]])
+    series = SeriesSet().with_added(ids[:1]).with_added(ids[1:])
     assert series.find(ids).tolist() == [0, 1, 2]
-    assert np.array_equal(decode_ids(raw), ids)
+    assert np.array_equal(series.ids(0, 3), ids)
+    assert np.array_equal(series.ids(1, 2), ids[1:2])
+    assert np.array_equal(decode_ids(ids.astype("<u8").tobytes()), ids)
