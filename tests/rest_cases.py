@@ -1,6 +1,8 @@
-"""Tables of requests and answers of the resource API: tests/cases/rest/*.yaml, run against auth alone or a whole stack.
+"""Tables of requests and answers: tests/cases/rest/*.yaml, run against auth's rules alone and against a whole stack,
+and tests/cases/stack/*.yaml, which the whole stack alone serves.
 
-A file is a list of steps, run in order in a world that has been set up:
+A file is a list of steps, run in order in a world that has been set up; or ``settings`` of a stack of its own (with
+``set_up: false`` one that has not been set up) and its ``steps``:
 
     - name: what it shows
       request: POST /api/v2/buckets?x=y     ${variables} are filled in
@@ -11,10 +13,11 @@ A file is a list of steps, run in order in a world that has been set up:
       answer: {id: "<id>", name: "x"}       the whole JSON; "<any>", "<id>", "<time>", "<text>" stand for such values
       has: {name: x}                        instead: these members at least
       text: "404 page not found\\n"          instead: the very bytes
-      answer_headers: {Content-Type: x}     these at least; null = absent
+      answer_headers: {Content-Type: x}     these at least; null = absent, "~x" = a regular expression
       save: {bucket_id: id, first: buckets.0.id}   variables for later steps; "cookie" saves the session cookie
 
-``message:`` with ``code:`` is short for an error body. Names made with ``${n}`` are fresh in each run.
+``message:`` with ``code:`` is short for an error body, whose headers and layout are checked with it. Names made with
+``${n}`` are fresh in each run; ``${long}`` is 5,000 characters.
 """
 
 from __future__ import annotations
@@ -30,7 +33,11 @@ from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).parent / "cases" / "rest"
+CASES = Path(__file__).parent / "cases"
+V1_PATHS = ("/write", "/query")
+COMPACT_PATHS = (
+    *V1_PATHS, "/api/v2/write", "/api/v2/query", "/api/v2/delete", "/api/v2/variables", "/api/v2/telegrafs", "/metrics",
+)  # fmt: skip
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _HOLES = {
     "<id>": re.compile(r"[0-9a-f]{16}"),
@@ -38,6 +45,23 @@ _HOLES = {
     "<token>": re.compile(r"[A-Za-z0-9_-]{86}=="),
     "<text>": re.compile(r".+", re.DOTALL),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file of steps, and the stack that it is for; ``settings`` None = the one that all share."""
+
+    path: Path
+    steps: list[dict[str, Any]]
+    settings: dict[str, str] | None = None
+    set_up: bool = True
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        content = yaml.safe_load(path.read_text())
+        if isinstance(content, list):
+            return cls(path, content)
+        return cls(path, content["steps"], content.get("settings", {}), content.get("set_up", True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +77,18 @@ class Got:
 Send = Callable[[str, str, Mapping[str, str], bytes], Awaitable[Got]]
 
 
-def case_files() -> list[Path]:
-    return sorted(FOLDER.glob("*.yaml"))
+def tables(*folders: str) -> list[Table]:
+    """The tables of ``rest``, of ``stack``, or of both."""
+    return [Table.read(path) for folder in folders for path in sorted((CASES / folder).glob("*.yaml"))]
 
 
-async def run_file(path: Path, send: Send, variables: Mapping[str, str]) -> int:
+async def run_table(table: Table, send: Send, variables: Mapping[str, str]) -> int:
     """Run one table; returns the number of its steps. Raises AssertionError naming the step."""
-    known = {"n": uuid.uuid4().hex[:8], **variables}
-    steps = yaml.safe_load(path.read_text())
-    for number, step in enumerate(steps, 1):
-        label = f"{path.name} step {number}: {step.get('name') or step['request']}"
+    known = {"n": uuid.uuid4().hex[:8], "long": 5000 * "x", **variables}
+    for number, step in enumerate(table.steps, 1):
+        label = f"{table.path.name} step {number}: {step.get('name') or step['request']}"
         await _run_step(_filled(step, known), send, known, label)
-    return len(steps)
+    return len(table.steps)
 
 
 def _filled(value: Any, known: Mapping[str, str]) -> Any:
@@ -88,14 +112,19 @@ async def _run_step(step: dict[str, Any], send: Send, known: dict[str, str], lab
         return
     assert got.status == step["status"], f"{shown}\n  not {step['status']}"
     for name, value in step.get("answer_headers", {}).items():
-        assert got.headers.get(name.lower()) == value, f"{shown}\n  {name}: {got.headers.get(name.lower())}"
+        given = got.headers.get(name.lower())
+        if isinstance(value, str) and value.startswith("~"):
+            assert re.fullmatch(value[1:], given or ""), f"{shown}\n  {name}: {given}"
+        else:
+            assert given == value, f"{shown}\n  {name}: {given}"
     if "text" in step:
         assert got.body == step["text"].encode(), shown
-    document = json.loads(got.body) if _wants_json(step) else None
+    document: Any = json.loads(got.body) if _wants_json(step) else None
     if "message" in step:
         expected = {"code": step["code"], "message": step["message"]}
         assert {key: document.get(key) for key in expected} == expected, f"{shown}\n  not {expected}"
-        assert got.headers.get("x-platform-error-code") == step["code"], shown
+        fault = _undressed(got, path.partition("?")[0], step["code"], step["message"])
+        assert fault is None, f"{shown}\n  {fault}"
     if "answer" in step:
         fault = _differs(step["answer"], document, exact=True)
         assert fault is None, f"{shown}\n  {fault}"
@@ -104,6 +133,30 @@ async def _run_step(step: dict[str, Any], send: Send, known: dict[str, str], lab
         assert fault is None, f"{shown}\n  {fault}"
     for name, place in step.get("save", {}).items():
         known[name] = _cookie(got) if place == "cookie" else str(_at(document, place))
+
+
+def _undressed(got: Got, path: str, code: str, message: str) -> str | None:
+    """What is not right about an error's headers and white space, by the page of errors and decision 3; or None."""
+    v1 = path.rstrip("/") in V1_PATHS
+    expected = {
+        "content-type": "application/json; charset=utf-8",
+        "x-platform-error-code": code,
+        "x-influxdb-error": message if v1 else None,
+        "www-authenticate": 'Basic realm="InfluxDB"' if v1 and got.status == 401 else None,
+    }
+    wrong = {name: got.headers.get(name) for name, value in expected.items() if got.headers.get(name) != value}
+    if wrong:
+        return f"headers are {wrong}"
+    if (got.status in (429, 503)) != got.headers.get("retry-after", "").isdigit():
+        return f"Retry-After: {got.headers.get('retry-after')}"
+    members = {"code": code, "message": message, **({"error": message} if v1 else {})}
+    if list(json.loads(got.body)) != list(members):
+        return f"the members are not {list(members)}"
+    tabs = got.body.startswith(b"{\n\t")
+    # A refused credential is told before anyone knows whose path it is.
+    if got.status not in (401, 403) and tabs == path.startswith(COMPACT_PATHS):
+        return "the layout is the other one"
+    return None
 
 
 def _wants_json(step: Mapping[str, Any]) -> bool:

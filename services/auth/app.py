@@ -68,7 +68,7 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
             state |= {"status": "not ready", "setup": first_start.problem}
         return state
 
-    verifier = Verifier(context, caches, registry, _jwt_secret(settings))
+    verifier = Verifier(context, caches, registry, read_jwt_secret(settings))
     app = internal_app("auth", keys, handlers(context, verifier, Resolver(context, caches), hub), readiness, registry)
     app.cleanup_ctx.append(_opened(client, passwords))
     app.cleanup_ctx.append(registration(client, settings.storage_url, "auth", url))
@@ -86,7 +86,7 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
     return app
 
 
-def _jwt_secret(settings: AuthSettings) -> bytes | None:
+def read_jwt_secret(settings: AuthSettings) -> bytes | None:
     """The shared secret of 1.x tokens, if it is one; a weak one is told."""
     given = settings.jwt_secret or settings.influxdb_jwt_secret
     usable = jwt.usable_secret(given)

@@ -99,9 +99,9 @@ def _verified(token: str, secret: bytes) -> dict[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    """A numeric claim; None if it is none."""
+    """A numeric claim; None if it is none (Python reads NaN, Infinity and 1e999, which are no JSON numbers)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int):
         return float(max(-MAX_TIME_S, min(value, MAX_TIME_S)))
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None

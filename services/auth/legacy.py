@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from common.errors import Conflict, NotFound
+from common.errors import Conflict, Invalid, NotFound
 from common.identity import Permission
-from services.auth import authorizations, passwords
+from services.auth import authorizations, ids, passwords
 from services.auth.context import Context
 from services.auth.entities import Bucket, Entity, Legacy, Org, Password, User
 from services.auth.permissions import check, has_part_in
@@ -88,7 +88,8 @@ async def delete(context: Context, request: Request) -> Answer:
 
 async def post_password(context: Context, request: Request) -> Answer:
     """``POST …/<id>/password``: sets or replaces it; asks only for write on the owner."""
-    request.id()  # a bad one is told before a bad body
+    if ids.find_id(request.params["id"]) is None:  # told before a bad body
+        raise Invalid("invalid authorization ID provided in route")
     password = request.document().text("password") or ""
     _, legacy = await authorizations.get(context, request, Legacy)
     if not has_part_in(request.caller, legacy.org_id):

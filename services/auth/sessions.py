@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from common.errors import Forbidden, InfluxError, Unauthorized
+from common.errors import Forbidden, InfluxError, Invalid, Unauthorized
 from common.identity import Identity, Permission, owner_permissions
 from common.log import get_logger
+from services.auth import passwords
 from services.auth.caches import Found
 from services.auth.context import Context
 from services.auth.entities import INACTIVE, OWNER, ApiToken, Member, Password, Session, User
@@ -108,10 +109,21 @@ async def sign_in(context: Context, request: Request) -> Answer:
         right = await context.passwords.matches(request.secret, password.hash if password else None)
         if user is None or not right:
             raise Unauthorized(REFUSED)
+    _check_strong(context, request.secret)
     cookie, expires_ms = await create(context, reader, user)
     expires = datetime.fromtimestamp(expires_ms // 1000, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     value = f"{COOKIE}={cookie}; Path=/api/; Expires={expires}; HttpOnly; SameSite=Strict"
     return Answer(204, headers=(("Set-Cookie", value),))
+
+
+def _check_strong(context: Context, password: str) -> None:
+    """Raises Forbidden for a right password from before strong ones were asked for: it has to be replaced first."""
+    if not context.settings.strong_passwords:
+        return
+    try:
+        passwords.check_acceptable(password, strong=True)
+    except Invalid as error:
+        raise Forbidden(f"password change required: {error}") from None
 
 
 async def create(context: Context, reader: Reader, user: User) -> tuple[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.errors import Conflict, EmptyValue, Forbidden, Invalid, NotFound
 from common.identity import Permission
-from services.auth import passwords, sessions
+from services.auth import ids, passwords, sessions
 from services.auth.context import Context
 from services.auth.entities import ACTIVE, INACTIVE, Member, Password, User
 from services.auth.permissions import check
@@ -161,7 +161,7 @@ async def me(context: Context, request: Request) -> Answer:
 
 async def post_password(context: Context, request: Request) -> Answer:
     """``POST /users/<id>/password``: set by one who may write the user."""
-    reader, user = await _password_target(context, request, request.id())
+    reader, user = await _password_target(context, request, _password_id(request))
     check(request.caller, "write", "users", user.id)
     await set_password(context, reader, user, request.document().text("password") or "", _own_session(request))
     return NO_CONTENT
@@ -169,7 +169,7 @@ async def post_password(context: Context, request: Request) -> Answer:
 
 async def put_password(context: Context, request: Request) -> Answer:
     """``PUT /users/<id>/password`` with Basic carrying the present password."""
-    return await _change_password(context, request, request.id())
+    return await _change_password(context, request, _password_id(request))
 
 
 async def put_own_password(context: Context, request: Request) -> Answer:
@@ -189,6 +189,14 @@ async def _change_password(context: Context, request: Request, id: str) -> Answe
             raise Forbidden("your username or password is incorrect")
     await set_password(context, reader, user, document.text("password") or "", _own_session(request))
     return NO_CONTENT
+
+
+def _password_id(request: Request) -> str:
+    """The id in the path of a password. Raises Invalid in words of its own."""
+    id = ids.find_id(request.params["id"])
+    if id is None:
+        raise Invalid("invalid user ID provided in route")
+    return id
 
 
 async def _password_target(context: Context, request: Request, id: str) -> tuple[Reader, User]:

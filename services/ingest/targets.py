@@ -141,7 +141,11 @@ class Targets:
             raise NotFound("no dbrp mapping found")
         # What auth keeps will mostly do; only a refusal has to come from storage.
         for confirm in (False, True):
-            table = await self._confirmer.ask((org_id, confirm), partial(self._ask_mappings, org_id, confirm=confirm))
+            question = partial(self._ask_mappings, org_id, confirm=confirm)
+            try:
+                table = await self._confirmer.ask((org_id, confirm), question)
+            except NotFound:  # the organization is gone, and its mappings with it
+                raise NotFound("no dbrp mapping found") from None
             mapping = table.find(params["db"], params.get("rp", ""), identity)
             if mapping is not None and _may_write(identity, mapping.bucket):
                 return mapping.bucket

@@ -293,11 +293,24 @@ async def test_a_credential_is_verified_once_and_a_change_forgets_it(parts: Part
     assert await parts.write() == 401
 
 
-async def test_an_answer_older_than_a_change_is_not_remembered(parts: Parts) -> None:
+async def test_an_answer_that_a_change_has_overtaken_is_asked_for_again(parts: Parts) -> None:
     parts.gateway.identities.cache.drop([f"org:{ORG}"], 5)
     parts.auth.number = 4
-    assert await parts.write() == 204
+    writing = asyncio.create_task(parts.write())
+    while len(parts.auth.asked) < 2:
+        await asyncio.sleep(0.005)
+    del parts.auth.known["good"]
+    assert await writing == 401
     assert len(parts.gateway.identities.cache) == 0
+
+
+async def test_an_answer_that_stays_behind_a_change_is_never_an_allowance(parts: Parts) -> None:
+    parts.gateway.identities.cache.drop([f"org:{ORG}"], 5)
+    parts.auth.number = 4
+    status, headers, _ = await parts.ask("POST", "/write?db=d", data=b"m v=1", headers=TOKEN)
+    assert (status, headers["Retry-After"]) == (503, "1")
+    parts.auth.number = 5
+    assert await parts.write() == 204
 
 
 async def test_a_refusal_is_asked_each_time(parts: Parts) -> None:
@@ -780,5 +793,6 @@ async def test_a_fault_of_ours_is_500_without_details(parts: Parts, monkeypatch:
     monkeypatch.setattr(parts.gateway.identities, "verify", explode)
     status, _, body = await parts.ask("POST", "/write?db=d", data=b"m v=1", headers=TOKEN)
     assert status == 500
-    assert json.loads(body)["code"] == "internal error"
+    text = "An internal error has occurred - check server logs"
+    assert json.loads(body) == {"code": "internal error", "message": text, "error": text}
     assert b"secret" not in body

@@ -172,3 +172,17 @@ def test_s22_no_origin_is_ever_given_the_credentials(stack: Stack) -> None:
             answer = stack.request(method, path, None, headers={"Cookie": cookie, "Origin": origin})
             given += "Access-Control-Allow-Credentials" in answer.headers
     show("S22", given, 0, given == 0)
+
+
+def test_a_weak_password_from_before_has_to_be_replaced_before_signing_in(own_stack: Stack) -> None:
+    own_stack.stop()
+    own_stack.environment = {"TIDEGATE_STRONG_PASSWORDS": "true"}
+    own_stack.start()
+    answer = own_stack.request("POST", "/api/v2/signin", auth=(USER, PASSWORD))
+    assert answer.status_code == 403
+    assert answer.json()["code"] == "forbidden"
+    assert answer.json()["message"].startswith("password change required: passwords must contain at least three")
+    assert "Set-Cookie" not in answer.headers
+    me = own_stack.json("GET", "/api/v2/me")["id"]
+    own_stack.json("POST", f"/api/v2/users/{me}/password", {"password": "Stronger_Password"})
+    sign_in(own_stack, USER, "Stronger_Password")
