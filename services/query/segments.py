@@ -141,6 +141,10 @@ class Reader:
     def budget(self) -> Budget:
         return self._budget
 
+    def make_room(self, size: int) -> None:
+        """Give up what is cached until *size* bytes fit the budget, as far as that helps."""
+        self._cache.make_room_in_budget(size)
+
     # ------------------------------------------------------------ what there is
 
     async def measurements(self, bucket: Bucket) -> list[MeasurementInfo]:
@@ -579,6 +583,11 @@ class UnitCache:
         while self._entries and (
             self.used_bytes + size > self._limit_bytes or self._budget.used_bytes + size > self._budget.limit_bytes
         ):
+            self._remove(next(iter(self._entries)))
+
+    def make_room_in_budget(self, size: int) -> None:
+        """Give up entries until *size* bytes fit in the budget, as far as that helps: for others than this cache."""
+        while self._entries and self._budget.used_bytes + size > self._budget.limit_bytes:
             self._remove(next(iter(self._entries)))
 
     def drop(self, measurement: tuple[str, str]) -> None:

@@ -124,6 +124,12 @@ class Piece:
     shard: int = 0
     bounds: tuple[int, int] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, near enough for a budget."""
+        columns = sum(vector.nbytes for vector in self.columns.values())
+        return self.series.nbytes + self.offsets.nbytes + self.times.nbytes + columns
+
     def within(self, start_ns: int, stop_ns: int) -> bool:
         """Whether all rows lie in ``[start_ns, stop_ns)``."""
         if not len(self.times):
@@ -200,6 +206,24 @@ def choose_rows(piece: Piece, wanted: Mask | None, start_ns: int, stop_ns: int) 
             lower_bounds(piece.times, starts, ends, np.int64(stop_ns)),
         )
     return rows_between(piece, series, starts, ends)
+
+
+def gather_piece(piece: Piece, wanted: Mask, start_ns: int, stop_ns: int, *, copy: bool) -> Piece:
+    """The rows of *piece* of the series that *wanted* marks (others are left out), in ``[start_ns, stop_ns)``.
+
+    Args:
+        copy: whether the arrays are to be of their own, so that *piece* can be let go.
+    """
+    later = int(piece.series.max(initial=-1)) + 1 - len(wanted)
+    if later > 0:  # series that came since
+        wanted = np.concatenate((wanted, np.zeros(later, bool)))
+    rows = choose_rows(piece, wanted, start_ns, stop_ns)
+    vectors = {name: vector for name in piece.columns if (vector := rows.column(name)) is not None}
+    times = rows.times
+    if copy and np.shares_memory(times, piece.times):
+        times = times.copy()
+        vectors = {name: vector.take(np.arange(len(vector))) for name, vector in vectors.items()}
+    return Piece(rows.series, rows.offsets, times, vectors, piece.shard)
 
 
 def rows_between(piece: Piece, series: Indexes, starts: Indexes, ends: Indexes) -> Rows:
