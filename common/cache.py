@@ -49,7 +49,7 @@ class ToldCache(Generic[V]):
     def put(self, key: Hashable, value: V, tags: Iterable[str], as_of: int) -> None:
         """Keep *value*, read as of change number *as_of*, unless something it hangs on has changed since."""
         tags = frozenset(tags)
-        if as_of < self._floor or any(self._dropped.get(tag, 0) > as_of for tag in tags):
+        if as_of < self._floor or self.is_superseded(tags, as_of):
             return
         self._remove(key)
         self._entries[key] = (value, tags, self._clock_s())
@@ -58,22 +58,29 @@ class ToldCache(Generic[V]):
         while len(self._entries) > self._max:
             self._remove(next(iter(self._entries)))
 
+    def is_superseded(self, tags: Iterable[str], as_of: int) -> bool:
+        """Whether a change is known that made an answer with *tags*, read as of *as_of*, one of the past."""
+        return any(self._dropped.get(tag, 0) > as_of for tag in tags)
+
     def drop(self, tags: Iterable[str], number: int) -> None:
         """A change with *number* touched *tags*: forget what hangs on them, and refuse older answers about them."""
         for tag in tags:
             for key in list(self._by_tag.get(tag, ())):
                 self._remove(key)
-            self._dropped[tag] = number
+            # A change made here is known before the feed tells of the ones that came before it.
+            self._dropped[tag] = max(number, self._dropped.get(tag, 0))
             self._dropped.move_to_end(tag)
         while len(self._dropped) > self._max:
             _, dropped = self._dropped.popitem(last=False)
             self._floor = max(self._floor, dropped)
 
     def drop_all(self, number: int) -> None:
-        """The feed had a gap: forget everything, and refuse answers read before *number*."""
+        """The feed had a gap: forget everything, and refuse answers read before *number*.
+
+        What was dropped stays dropped: a change made here may be newer than the feed's beginning.
+        """
         self._entries.clear()
         self._by_tag.clear()
-        self._dropped.clear()
         self._floor = max(self._floor, number)
 
     def set_fed(self, fed: bool) -> None:

@@ -17,6 +17,8 @@ from common.rpc import RpcClient
 log = get_logger("feed")
 # The sender speaks at least every second; silence for longer is a broken feed.
 SILENCE_S = 3.0
+# While nobody tells, caches may serve what is over (for 5 s at most): back on the feed soon after its sender is.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.2
 
 
 class FeedFollower:
@@ -48,13 +50,13 @@ class FeedFollower:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        pause_s = 0.05
+        pause_s = FIRST_PAUSE_S
         while True:
             try:
                 async with self._client.stream(self._url, self._method, {}, timeout_s=SILENCE_S) as answer:
                     self._on_start(answer.head)
                     self.up.set()
-                    pause_s = 0.05
+                    pause_s = FIRST_PAUSE_S
                     async for part in answer.parts():
                         for event in wire.decode_head(part):
                             self._on_event(event)
@@ -65,4 +67,4 @@ class FeedFollower:
                 self.up.clear()
                 self._on_down()
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 1.0)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

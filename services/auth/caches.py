@@ -47,6 +47,10 @@ class AnswerCache(Generic[V]):
     def put(self, key: Hashable, found: Found[V]) -> None:
         self._cache.put(key, found, found.tags, found.number)
 
+    def is_superseded(self, found: Found[V]) -> bool:
+        """Whether something that *found* hangs on has changed since it was read."""
+        return self._cache.is_superseded(found.tags, found.number)
+
     def told(self, tags: Iterable[str], number: int) -> None:
         """An event of the feed: they come in order, so everything up to *number* has been told."""
         self._cache.drop(tags, number)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hmac
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
 
-from common.errors import Forbidden, InfluxError, TooManyRequests, Unauthorized
+from common.errors import Forbidden, InfluxError, TooManyRequests, Unauthorized, Unavailable
 from common.identity import Identity
 from services.auth import jwt, sessions
 from services.auth.caches import Caches, Found
@@ -27,6 +28,7 @@ V1, V2 = "v1", "v2"
 MAX_CREDENTIAL_BYTES = 4096
 UNKNOWN = {V1: "Unauthorized", V2: "unauthorized access"}
 PASSWORD_SCHEMES = frozenset(("basic", "query"))
+MAX_OVERTAKEN = 5
 EXPIRED = {V1: "Unauthorized: token has expired", V2: "token has expired"}
 INACTIVE_USER = "User is inactive"
 
@@ -40,6 +42,9 @@ class Credential:
     user: str
     secret: str
     remote: str = ""
+
+
+_Method = Callable[["Verifier", Credential], Awaitable[Found[Identity]]]
 
 
 class Verifier:
@@ -101,13 +106,21 @@ class Verifier:
         if found is None or (found.value.expires_ms or self._context.now_ms() + 1) <= self._context.now_ms():
             if credential.scheme in PASSWORD_SCHEMES:
                 async with self._context.attempts.one(credential.user, credential.remote):
-                    found = await method(self, credential)
+                    found = await self._ask(method, credential)
             else:
-                found = await method(self, credential)
+                found = await self._ask(method, credential)
             self._caches.verified.put(key, found)
         elif credential.scheme in PASSWORD_SCHEMES:
             self._context.attempts.right(credential.user, credential.remote)
         return found
+
+    async def _ask(self, method: _Method, credential: Credential) -> Found[Identity]:
+        """What *method* finds; again when a change has overtaken it: a password may wait long for its turn."""
+        for _ in range(MAX_OVERTAKEN):
+            found = await method(self, credential)
+            if not self._caches.verified.is_superseded(found):
+                return found
+        raise Unavailable("the credential is being changed")
 
     def _cache_key(self, credential: Credential) -> bytes:
         """Never the secret itself: a core dump of the cache tells nothing."""
@@ -202,7 +215,7 @@ class Verifier:
         return Found(identity, reader.number, (f"auth:{authorization.id}", f"user:{authorization.user_id}"))
 
 
-_METHODS = {
+_METHODS: dict[str, dict[str, _Method]] = {
     V1: {
         "token": Verifier._token,
         "bearer": Verifier._bearer,

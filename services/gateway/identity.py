@@ -30,6 +30,9 @@ MAX_WAITING = 2000
 ASK_TIMEOUT_S = 10.0
 # Auth may be starting again: that long an answer is waited for before it is 503.
 ASK_RETRY_S = 2.0
+# An answer that a change has overtaken on its way is asked for again, after these pauses: the replica of auth that gave
+# it may have to hear of the change first.
+OVERTAKEN_PAUSES_S = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +136,21 @@ class Identities:
             "secret": credential.secret,
             "remote": remote,
         }
-        async with self._slots:
-            answer = await self._client.call(
-                self._auth_url, "auth.verify", head, timeout_s=ASK_TIMEOUT_S, retry_for_s=ASK_RETRY_S
-            )
-        wire = answer.head["identity"]
+        for pause_s in OVERTAKEN_PAUSES_S:
+            async with self._slots:
+                answer = await self._client.call(
+                    self._auth_url, "auth.verify", head, timeout_s=ASK_TIMEOUT_S, retry_for_s=ASK_RETRY_S
+                )
+            wire, tags, number = answer.head["identity"], answer.head["tags"], answer.head["number"]
+            # Requests that came after the change may wait for this answer too.
+            if not self.cache.is_superseded(tags, number):
+                break
+            await asyncio.sleep(pause_s)
+        else:
+            raise Unavailable("the credential is being changed")
         caller = Caller(Identity.from_wire(wire), wire)
         self._note(caller.identity, self._clock_ms())
         # Each use of a session prolongs it, so auth has to see each.
         if credential.scheme != "session":
-            self.cache.put(key, caller, answer.head["tags"], answer.head["number"])
+            self.cache.put(key, caller, tags, number)
         return caller

@@ -58,12 +58,37 @@ async def test_a_name_taken_by_a_legacy_authorization_ends_a_token_behind_it(wor
         await world.identity(TOKEN, "basic", "anyone", "v1")
 
 
-async def test_a_slow_answer_cannot_undo_a_revocation(world: World) -> None:
-    """An answer read before a change, put into the cache after it, is not kept."""
+async def test_an_answer_that_a_change_has_overtaken_is_neither_given_nor_kept(world: World) -> None:
     identity = await world.identity()
     world.caches.drop([f"auth:{identity.credential_id}"], 1000)
-    await world.identity()  # read as of an older number: must not stay
+    with pytest.raises(Unavailable):
+        await world.identity()  # all that storage says is older than the change
     assert len(world.caches.verified._cache) == 0
+
+
+async def test_a_password_replaced_while_it_is_checked_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    permissions = [{"action": "read", "resource": {"type": "buckets"}}]
+    body = {"orgID": (await world.identity()).org_id, "token": "telegraf", "permissions": permissions}
+    path = f"/legacy/authorizations/{(await _json(world, 'POST', '/legacy/authorizations', body))['id']}/password"
+    await _json(world, "POST", path, {"password": "the-old-one"})
+    passwords = world.context.passwords
+    matches, turns = passwords.matches, asyncio.Semaphore(0)
+
+    async def wait_for_a_turn(password: str, stored: str | None) -> bool:
+        await turns.acquire()
+        return await matches(password, stored)
+
+    monkeypatch.setattr(passwords, "matches", wait_for_a_turn)
+    checking = asyncio.create_task(world.identity("the-old-one", "basic", "telegraf", "v1"))
+    await asyncio.sleep(0)
+    await _json(world, "POST", path, {"password": "the-new-one"})
+    for _ in range(5):
+        turns.release()
+    with pytest.raises(Unauthorized):
+        await checking
+    assert (await world.identity("the-new-one", "basic", "telegraf", "v1")).kind == "legacy"
 
 
 async def test_a_secret_over_72_bytes_is_refused_not_a_fault(world: World) -> None:

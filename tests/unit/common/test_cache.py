@@ -49,6 +49,17 @@ def test_after_a_gap_nothing_from_before_it_counts() -> None:
     assert cache.find("a") is None
 
 
+def test_a_change_known_ahead_of_the_feed_stays_known_when_the_feed_tells_of_older_ones_or_begins_anew() -> None:
+    cache, _ = fed_cache()
+    cache.drop(["user:1"], 9)
+    cache.drop(["user:1"], 7)
+    cache.drop_all(8)
+    cache.put("a", "old", ["user:1"], 8)
+    assert cache.find("a") is None
+    assert cache.is_superseded(["user:1", "auth:1"], 8)
+    assert not cache.is_superseded(["user:1", "auth:1"], 9)
+
+
 def test_without_its_feed_an_entry_lives_five_seconds() -> None:
     cache, clock = fed_cache()
     cache.put("a", "1", [], 1)
