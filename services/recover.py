@@ -34,6 +34,7 @@ from services.auth.id_maker import IdMaker, make_secret
 from services.auth.passwords import Passwords
 from services.auth.records import Change, KeyTaken, Reader, Stale
 from services.auth.records import Records as AuthRecords
+from services.auth.sealing import load_sealer
 from services.storage.app import build
 from services.storage.catalog import UnusableCatalog
 from services.storage.config import StorageSettings
@@ -60,7 +61,7 @@ async def opened(storage: StorageSettings, auth: AuthSettings) -> AsyncIterator[
         await client.open()
         ids = IdMaker(lambda: time.time_ns() // 1_000_000)
         records = AuthRecords(client, url, lambda tags, number: None)
-        yield Context(records, load_hasher(auth), passwords, ids, time.time_ns, auth, audit=audit)
+        yield Context(records, load_hasher(auth), passwords, ids, time.time_ns, auth, load_sealer(auth), audit=audit)
     finally:
         await client.close()
         passwords.close()

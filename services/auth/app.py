@@ -15,7 +15,7 @@ from common.feed import FeedFollower
 from common.log import get_logger
 from common.rpc import RpcClient
 from common.web import internal_app, make_registry, registration
-from services.auth import jwt, org_removal, sessions
+from services.auth import jwt, org_removal, org_secrets, sessions
 from services.auth.attempts import Attempts
 from services.auth.audit import Audit
 from services.auth.caches import Caches
@@ -29,7 +29,8 @@ from services.auth.passwords import Passwords
 from services.auth.records import Records
 from services.auth.resolve import Resolver
 from services.auth.rpc import handlers
-from services.auth.uses import Uses, keep_writing
+from services.auth.sealing import load_sealer
+from services.auth.uses import Uses, keep_writing, write_last
 from services.auth.verify import Verifier
 
 log = get_logger("auth")
@@ -54,6 +55,7 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
         IdMaker(lambda: time.time_ns() // 1_000_000),
         time.time_ns,
         settings,
+        load_sealer(settings),
         Attempts(settings.max_wrong_passwords, settings.max_password_checks),
         Audit(settings.audit_log or str(settings.data / "audit.log"), settings.audit_max_bytes),
         Uses(),
@@ -78,10 +80,11 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
         first_start.run,
         lambda: sessions.sweep(context),
         lambda: org_removal.keep_sweeping(context),
-        lambda: keep_writing(context.uses, context.records),
+        lambda: org_secrets.keep_sealing(context),
     )
     for make in background:
         app.cleanup_ctx.append(_running(make))
+    app.cleanup_ctx.append(_noting_uses(context))
     app.on_shutdown.append(_ending(hub))
     return app
 
@@ -116,6 +119,17 @@ def _running(make: Callable[[], Any]) -> Callable[[web.Application], AsyncIterat
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+    return keep
+
+
+def _noting_uses(context: Context) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Gateways tell their last before auth stops; it is written before storage does."""
+
+    async def keep(app: web.Application) -> AsyncIterator[None]:
+        async for _ in _running(lambda: keep_writing(context.uses, context.records))(app):
+            yield
+        await write_last(context.uses, context.records)
 
     return keep
 

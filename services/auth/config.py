@@ -16,6 +16,12 @@ class AuthSettings(ServiceSettings):
         description="Key under which tokens are hashed, at least 32 bytes; a lost one makes every token worthless. "
         "Empty = token.key in the folder of the keys, made at first start.",
     )
+    secrets_key: str = Field(
+        "",
+        description="Key under which the secrets of organizations are encrypted, at least 32 bytes. What others, after "
+        "commas, encrypted is encrypted anew at the start (rotation). Empty = secrets.key in the folder of the keys, "
+        "made at first start.",
+    )
     bcrypt_cost: int = Field(
         10, ge=4, le=16, description="Cost of password hashes; each step doubles the time (10 = 0.12 s)."
     )
@@ -48,9 +54,6 @@ class AuthSettings(ServiceSettings):
     session_renew: bool = Field(True, description="Whether use of a session prolongs it, to 5 minutes from then.")
     max_sessions_per_user: int = Field(
         64, ge=1, description="Sessions that one user may have; a new one ends the oldest."
-    )
-    rest_max_body_bytes: int = Field(
-        1 << 20, ge=1024, description="Largest body of a call of the resource API; past it 413."
     )
     jwt_secret: str = Field(
         "", description="Shared secret of 1.x tokens (JWT), 32 bytes or more; under 16 bytes they are not accepted."

@@ -12,6 +12,7 @@ from services.auth.hashing import Hasher
 from services.auth.id_maker import IdMaker
 from services.auth.passwords import Passwords
 from services.auth.records import Records
+from services.auth.sealing import Sealer
 from services.auth.uses import Uses
 
 
@@ -25,6 +26,7 @@ class Context:
     ids: IdMaker
     now_ns: Callable[[], int]
     settings: AuthSettings
+    sealer: Sealer
     attempts: Attempts = field(default_factory=Attempts)
     audit: Audit = field(default_factory=Audit)
     uses: Uses = field(default_factory=Uses)

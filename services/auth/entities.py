@@ -327,12 +327,21 @@ class LabelMapping(Entity):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret(Entity):
-    """A secret of an organization, for scripts; only its key is ever shown."""
+    """A secret of an organization, for scripts; only its key is ever shown.
+
+    ``value`` is what earlier releases kept readable; the next start seals it.
+    """
 
     KIND = "secret"
     org_id: str
     key: str
-    value: str
+    sealed: str = ""
+    value: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where alone ``sealed`` opens."""
+        return self.name_key(self.org_id, self.key)
 
     @staticmethod
     def name_key(org_id: str, key: str) -> str:

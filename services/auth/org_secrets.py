@@ -1,18 +1,71 @@
-"""Secrets of an organization; reading gives their keys only. Source: InfluxDB 2.x, "Secrets"."""
+"""Secrets of an organization, encrypted at rest; reading gives their keys only. Source: InfluxDB 2.x, "Secrets"."""
 
 from __future__ import annotations
 
-from common.errors import NotFound
+import asyncio
+import dataclasses
+
+from common.errors import InfluxError, NotFound
+from common.log import get_logger
 from services.auth.context import Context
 from services.auth.entities import Org, Secret
 from services.auth.gojson import Document
 from services.auth.members import CORRUPT, UNREADABLE
 from services.auth.orgs import PATH
 from services.auth.permissions import check
-from services.auth.records import Change, Reader
+from services.auth.records import Change, Reader, Stale
 from services.auth.request import NO_CONTENT, Answer, Request
+from services.auth.sealing import CannotOpen
 
+log = get_logger("org_secrets")
+SEALED_AT_ONCE = 200
+ASK_AGAIN_S = 1.0
 DECODE = "failed to unmarshal json: "
+
+
+def _sealed(context: Context, secret: Secret, value: str) -> Secret:
+    return dataclasses.replace(secret, sealed=context.sealer.seal(value, secret.place), value="")
+
+
+async def seal_all(context: Context) -> tuple[int, int]:
+    """Seal what an earlier release kept readable, and under the present key what another one sealed.
+
+    Returns:
+        How many were sealed, and how many cannot be opened: their key is not there any more.
+
+    Raises:
+        Stale: one was changed meanwhile.
+    """
+    found = [s for s in await context.records.reader().list_all(Secret) if not context.sealer.is_current(s.sealed)]
+    done = lost = 0
+    for start in range(0, len(found), SEALED_AT_ONCE):
+        change = Change()
+        for old in found[start : start + SEALED_AT_ONCE]:
+            try:
+                value = context.sealer.open(old.sealed, old.place) if old.sealed else old.value
+            except CannotOpen:
+                lost += 1
+            else:
+                change.replace(old, _sealed(context, old, value))
+        if change.puts:
+            await context.records.change(change)
+            done += len(change.puts)
+    return done, lost
+
+
+async def keep_sealing(context: Context) -> None:
+    """``seal_all`` once, as soon as storage answers."""
+    while True:
+        try:
+            done, lost = await seal_all(context)
+        except (InfluxError, Stale):
+            await asyncio.sleep(ASK_AGAIN_S)
+            continue
+        if done:
+            log.info("secrets of organizations encrypted under the present key", secrets=done)
+        if lost:
+            log.error("secrets of organizations cannot be read: their key is not in TIDEGATE_SECRETS_KEY", secrets=lost)
+        return
 
 
 async def _org(context: Context, request: Request, action: str) -> tuple[Reader, Org]:
@@ -41,7 +94,7 @@ async def patch(context: Context, request: Request) -> Answer:
     present = {secret.key: secret for secret in await reader.list_all(Secret, "org_id", org.id)}
     for key, value in (document.text_map("secrets") or {}).items():
         old = present.get(key)
-        new = Secret(id=old.id if old else context.ids.sortable(), org_id=org.id, key=key, value=value)
+        new = _sealed(context, Secret(id=old.id if old else context.ids.sortable(), org_id=org.id, key=key), value)
         if old:
             change.replace(old, new)
         else:

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from common.errors import Forbidden, InfluxError, NotFound, TooLarge, TooManyRequests, Unauthorized, Unavailable
+from common.errors import Forbidden, InfluxError, NotFound, TooManyRequests, Unauthorized, Unavailable
 from services.auth import (
     audited,
     buckets,
@@ -172,9 +172,6 @@ async def handle(context: Context, request: Request) -> Answer:
     open_path = request.path if request.path == f"{V2}/" else normalize(request.path)
     if request.identity is None and (request.method, open_path) not in OPEN:
         raise Unauthorized("unauthorized access")
-    if len(request.body) > context.settings.rest_max_body_bytes:
-        raise TooLarge(f"the body is over the limit: TIDEGATE_REST_MAX_BODY_BYTES is "
-                       f"{context.settings.rest_max_body_bytes}")  # fmt: skip
     path = normalize(request.path)
     parts = path.strip("/").split("/")
     found = _find(parts)

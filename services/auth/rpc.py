@@ -18,7 +18,7 @@ from services.auth.resolve import Resolver
 from services.auth.statements import AnyStatement
 from services.auth.verify import Credential, Verifier
 
-# The setting for bodies is checked, and named, behind this.
+# The gateway has checked its setting for bodies, TIDEGATE_REST_MAX_BODY_BYTES, which is no larger.
 MAX_CALL_BYTES = 16 << 20
 H = TypeVar("H")
 

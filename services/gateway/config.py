@@ -21,7 +21,12 @@ class GatewaySettings(ServiceSettings):
     max_v1_body_bytes: int = Field(25_000_000, description="Longest body of /write, as sent.")
     max_v2_body_bytes: int = Field(50_000_000, description="Longest body of /api/v2/write, as sent.")
     query_max_body_bytes: int = Field(10 << 20, description="Longest body of /query, as sent and inflated.")
-    rest_max_body_bytes: int = Field(4 << 20, description="Longest body of the resource API.")
+    rest_max_body_bytes: int = Field(
+        4 << 20,
+        ge=1024,
+        le=16 << 20,
+        description="Longest body of the resource API and of /api/v2/delete; past it 413.",
+    )
     write_timeout_s: float = Field(
         10.0,
         description="How long a write may wait for an ingest that takes it, retries included; "

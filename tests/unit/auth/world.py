@@ -23,6 +23,7 @@ from services.auth.passwords import Passwords
 from services.auth.records import Records
 from services.auth.request import Request
 from services.auth.resolve import Resolver
+from services.auth.sealing import load_sealer
 from services.auth.verify import Credential, Verifier
 from services.gateway.credentials import find_basic, find_session, find_v1, find_v2
 from services.gateway.dialects import dress, layout_of
@@ -43,14 +44,17 @@ class World:
         self.storage = storage or FakeStorage()
         self.shift_ns = 0
         registry = CollectorRegistry()
-        self.settings = AuthSettings(data=Path("/nonexistent"), bcrypt_cost=4, **settings)
+        self.settings = AuthSettings(
+            **{"data": Path("/nonexistent"), "bcrypt_cost": 4, "secrets_key": "s" * 32, **settings}
+        )
         self.caches = Caches(1000, registry)
         self.hub = Hub(self.caches)
         self.hub.start({"number": 0, "instances": []})
         records = Records(self.storage, "", self._told)
         passwords = Passwords(4, self.settings.max_password_checks, 300, registry)
+        sealer = load_sealer(self.settings)
         ids = IdMaker(lambda: self.now_ns() // 1_000_000)
-        self.context = Context(records, Hasher(b"k" * 32), passwords, ids, self.now_ns, self.settings)
+        self.context = Context(records, Hasher(b"k" * 32), passwords, ids, self.now_ns, self.settings, sealer)
         self.verifier = Verifier(self.context, self.caches, registry, JWT_SECRET)
         self.resolver = Resolver(self.context, self.caches)
 
