@@ -1,6 +1,7 @@
-"""S01, S13, S16, S25–S27, S33, S34, R29: what is written, shown and passed on; whole or absent after a kill.
+"""S01, S13, S16, S25–S27, S33, S34: what is written, shown and passed on.
 
-S11, S12: tests/unit/auth/test_jwt.py and tests/cases; S13, S14 at the services: tests/unit/common/test_rpc.py.
+R29: tests/system/test_identity_kills.py; S11, S12: tests/unit/auth/test_jwt.py and tests/cases;
+S13, S14 at the services: tests/unit/common/test_rpc.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import json
 import re
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,6 @@ from urllib.parse import unquote
 
 import psutil
 import pytest
-import requests
 
 from tests.stack import PASSWORD, USER, Stack
 from tests.system.security.figures import fresh, make_token, permission, show, sign_in
@@ -209,39 +208,6 @@ def test_s16_the_credential_cannot_be_dropped_by_hop_by_hop_headers(stack: Stack
             head = f"GET /api/v2/me HTTP/1.1\nHost: x\nConnection: {drop}\nAuthorization: Token {value}\nTE: trailers\n"
             bad += _raw(stack, head + "Proxy-Authorization: Basic eDp5\nKeep-Alive: 1\n\n") != expected
     show("S16", bad, 0, bad == 0)
-
-
-def test_r29_after_a_kill_it_is_whole_or_absent(own_stack: Stack) -> None:
-    """Auth is killed while tokens and passwords are made; each value that was shown works afterwards."""
-    stack, org_id = own_stack, own_stack.org_id()
-    shown: list[str] = []
-    stop = threading.Event()
-
-    def make() -> None:
-        body = {"orgID": org_id, "permissions": [permission("write", "buckets", orgID=org_id)]}
-        while not stop.is_set():
-            try:
-                answer = stack.request("POST", "/api/v2/authorizations", json=body)
-            except requests.RequestException:
-                continue
-            if answer.status_code == 201:
-                shown.append(answer.json()["token"])
-
-    threads = [threading.Thread(target=make) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for victim in ("auth", "storage", "auth"):
-        time.sleep(0.7)
-        stack.kill(stack.pids(victim)[0])
-        time.sleep(2.5)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    stack.wait_ready()
-    dead = sum(stack.request("POST", "/write?db=first", value, data=b"m v=1").status_code != 204 for value in shown)
-    listed = stack.json("GET", "/api/v2/authorizations")["authorizations"]
-    half = sum(len(item["permissions"]) != 1 for item in listed if item["description"] == "")
-    show("R29", f"{dead}+{half}/{len(shown)}", 0, dead == half == 0 and len(shown) > 10)
 
 
 def test_the_audit_log_is_bounded(tmp_path: Path) -> None:
