@@ -1,4 +1,5 @@
-"""Auth's own caches of allowances: who a credential is, which bucket a name is, the mappings of an organization.
+"""Auth's own caches of allowances: who a credential is and which active user it belongs to, which bucket a name is, the
+mappings of an organization.
 
 Told, not polled (``common/cache.py``). An answer from a fed cache is good as of the newest change that the cache was
 told of, not only as of when it was read: else a gateway that has just started would refuse to keep it.
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter
 
 from common.cache import ToldCache
+from services.auth.entities import User
 
 V = TypeVar("V")
 
@@ -78,10 +80,11 @@ class Caches:
         lookups = Counter("tidegate_auth_cache_lookups", "Lookups by cache and result", ["cache", "result"],
                           registry=registry)  # fmt: skip
         self.verified: AnswerCache[Any] = AnswerCache("verified", max_entries, lookups, clock_s)
+        self.owners: AnswerCache[User] = AnswerCache("owners", max_entries, lookups, clock_s)
         self.buckets: AnswerCache[list[Any]] = AnswerCache("buckets", max_entries, lookups, clock_s)
         # One entry holds all mappings of an organization.
         self.mappings: AnswerCache[list[Any]] = AnswerCache("mappings", max(16, max_entries // 100), lookups, clock_s)
-        self._all: Sequence[AnswerCache[Any]] = (self.verified, self.buckets, self.mappings)
+        self._all: Sequence[AnswerCache[Any]] = (self.verified, self.owners, self.buckets, self.mappings)
 
     def told(self, tags: Sequence[str], number: int) -> None:
         for cache in self._all:

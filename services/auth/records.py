@@ -13,6 +13,7 @@ from common import wire
 from common.errors import Conflict, Invalid, TooLarge, Unavailable
 from common.rpc import Answer
 from services.auth.entities import Entity
+from services.auth.reads import Answers, Ask, JoinedReads, Read
 
 E = TypeVar("E", bound=Entity)
 READS_PER_CALL = 500
@@ -67,6 +68,11 @@ class Change:
         self.tags += old.tags()
         self._put(new)
 
+    def touch(self, *entities: Entity) -> None:
+        """Leave records as they are, so that who decides on one of them at this moment has to decide anew."""
+        for entity in entities:
+            self.replace(entity, entity)
+
     def delete(self, *entities: Entity) -> None:
         """Delete records, those changed or deleted since they were read too."""
         for entity in entities:
@@ -87,6 +93,10 @@ class Change:
         """Only if there is no record of these kinds."""
         self.conditions += [["none", kind.KIND] for kind in kinds]
 
+    def is_empty(self) -> bool:
+        """Whether it changes nothing."""
+        return not (self.puts or self.deletes)
+
     def size(self) -> int:
         """Entries as storage counts them, or more (equal tags count once there): it takes 10,000."""
         return len(self.conditions) + len(self.puts) + len(self.deletes) + len(self.tags) + len(self.drop_buckets)
@@ -98,7 +108,7 @@ class Change:
                 "id": entity.id,
                 "body": entity.body(),
                 "unique": entity.unique(),
-                "indexes": entity.indexes(),
+                "indexes": dict(entity.indexes()),
             }
         )
         self.tags += entity.tags()
@@ -116,10 +126,17 @@ class Records:
         self._client = client
         self._url = storage_url
         self._on_change = on_change
+        self._joined = JoinedReads(self._read)
 
     def reader(self) -> Reader:
         """Something to read with; its ``number`` is good for all that it has read."""
-        return Reader(self._client, self._url)
+        return Reader(self._read, self._joined)
+
+    async def _read(self, reads: Sequence[Read]) -> Answers:
+        answer = await self._client.call(
+            self._url, "storage.read_records", {"reads": reads}, timeout_s=10, retry_for_s=READ_RETRY_S
+        )
+        return answer.head["number"], answer.head["answers"]
 
     async def change(self, change: Change) -> int:
         """Make the change, whole or not at all.
@@ -156,31 +173,33 @@ class Records:
 class Reader:
     """Reads records; ``number`` is the lowest change number as of which anything was read."""
 
-    def __init__(self, client: Caller, storage_url: str) -> None:
-        self._client = client
-        self._url = storage_url
+    def __init__(self, read: Ask, joined: JoinedReads) -> None:
+        self._read = read
+        self._joined = joined
         self._number: int | None = None
 
     @property
     def number(self) -> int:
         return self._number or 0
 
-    async def ask(self, reads: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    async def ask(self, reads: Sequence[Read]) -> list[list[Any]]:
         """Several reads in one call, as of one number."""
-        answer = await self._client.call(
-            self._url, "storage.read_records", {"reads": reads}, timeout_s=10, retry_for_s=READ_RETRY_S
-        )
-        number: int = answer.head["number"]
-        self._number = number if self._number is None else min(number, self._number)
-        answers: list[list[Any]] = answer.head["answers"]
+        number, answers = await self._read(reads)
+        self._saw(number)
         return answers
 
+    def _saw(self, number: int) -> None:
+        self._number = number if self._number is None else min(number, self._number)
+
     async def find(self, kind: type[E], id: str) -> E | None:
-        (records,) = await self.ask([["id", kind.KIND, id]])
-        return kind.from_record(records[0]) if records else None
+        return await self._find_one(kind, ["id", kind.KIND, id])
 
     async def find_unique(self, kind: type[E], key: str) -> E | None:
-        (records,) = await self.ask([["unique", key]])
+        return await self._find_one(kind, ["unique", key])
+
+    async def _find_one(self, kind: type[E], read: Read) -> E | None:
+        number, records = await self._joined.one(read)
+        self._saw(number)
         return kind.from_record(records[0]) if records else None
 
     async def find_many(self, wanted: Iterable[tuple[type[Entity], str]]) -> dict[tuple[str, str], Entity]:

@@ -191,7 +191,7 @@ class Verifier:
 
     async def _identify(self, reader: Reader, authorization: Authorization, kind: str, dialect: str) -> Found[Identity]:
         """The identity of a known authorization, if it and its owner are in force."""
-        owner = await reader.find(User, authorization.user_id)
+        owner, number = await self._find_owner(reader, authorization.user_id)
         refused: InfluxError | None = None
         if dialect == V1:
             if owner is None or owner.status != ACTIVE or authorization.status != ACTIVE:
@@ -212,7 +212,18 @@ class Verifier:
             authorization.status == ACTIVE,
             expires_ms,
         )
-        return Found(identity, reader.number, (f"auth:{authorization.id}", f"user:{authorization.user_id}"))
+        return Found(identity, number, (f"auth:{authorization.id}", f"user:{authorization.user_id}"))
+
+    async def _find_owner(self, reader: Reader, id: str) -> tuple[User | None, int]:
+        """The user, and the number as of which it and what *reader* has read hold; only an active one is remembered:
+        many tokens may be one user's."""
+        known = self._caches.owners.find(id)
+        if known is not None:
+            return known.value, min(known.number, reader.number)
+        owner = await reader.find(User, id)
+        if owner is not None and owner.status == ACTIVE:
+            self._caches.owners.put(id, Found(owner, reader.number, tuple(owner.tags())))
+        return owner, reader.number
 
 
 _METHODS: dict[str, dict[str, _Method]] = {
