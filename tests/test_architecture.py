@@ -13,7 +13,7 @@ import pytest
 from common.messages import CALLERS
 
 ROOT = Path(__file__).parent.parent
-SERVICES = ("auth", "gateway", "ingest", "query", "storage", "cli")
+SERVICES = ("auth", "gateway", "ingest", "query", "storage", "cli", "export")
 # What a pure module must not reach, by whatever way: networks, event loops, SQL, files, environment, clock, randomness.
 IMPURE = {
     "aiohttp", "asyncio", "aiosqlite", "sqlite3", "os", "pathlib", "socket", "subprocess", "tempfile", "shutil",
