@@ -37,6 +37,7 @@ from services.gateway.rest import planned, preflight, rest
 from services.gateway.routes import EXACT_PATHS, find_route
 from services.gateway.status import Probes
 from services.gateway.turns import Turns
+from services.gateway.watch import Watch
 from services.gateway.writes import sender, write
 
 log = get_logger("gateway")
@@ -60,6 +61,7 @@ def build(settings: GatewaySettings) -> web.Application:
         max_waiting=settings.write_queue,
         clock_s=time.monotonic,
     )
+    probes = Probes(replicas, ((AUTH, settings.auth_url), (STORAGE, settings.storage_url)))
     batcher.sizes = meter.batch_writes.observe
     gateway = Gateway(
         config=settings,
@@ -68,7 +70,8 @@ def build(settings: GatewaySettings) -> web.Application:
         replicas=replicas,
         batcher=batcher,
         turns=Turns(replicas, settings.write_streams, time.monotonic),
-        probes=Probes(replicas, ((AUTH, settings.auth_url), (STORAGE, settings.storage_url))),
+        probes=probes,
+        watch=Watch(replicas, probes.answers),
         budget=budget,
         meter=meter,
         proxies=Proxies(settings.trusted_proxies),
@@ -166,6 +169,7 @@ async def _calls(app: web.Application) -> AsyncIterator[None]:
     await gateway.client.open()
     await gateway.probes.open()
     yield
+    await gateway.watch.close()
     await gateway.probes.close()
     await gateway.client.close()
 

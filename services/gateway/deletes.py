@@ -57,7 +57,8 @@ async def _ask(gateway: Gateway, head: dict[str, object], body: bytes) -> None:
         replica.in_flight += 1
         try:
             timeout_s = gateway.config.query_timeout_s
-            await gateway.client.call(replica.url, "query.delete", head, [body], timeout_s=timeout_s)
+            async with gateway.watch.over(replica):
+                await gateway.client.call(replica.url, "query.delete", head, [body], timeout_s=timeout_s)
             gateway.replicas.worked(replica)
             return
         except Unavailable as error:

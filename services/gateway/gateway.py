@@ -19,6 +19,7 @@ from services.gateway.meter import Meter
 from services.gateway.replicas import Replicas
 from services.gateway.status import Probes
 from services.gateway.turns import Turns
+from services.gateway.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Gateway:
     batcher: Batcher
     turns: Turns
     probes: Probes
+    watch: Watch
     budget: Budget
     meter: Meter
     proxies: Proxies

@@ -19,8 +19,9 @@ from services.gateway.exchange import Exchange
 from services.gateway.forms import GZIP, inflate, read_form
 from services.gateway.gateway import Gateway
 from services.gateway.query_string import Pairs
-from services.gateway.relay import passed_on, relay
+from services.gateway.relay import Broken, is_broken_off, passed_on, relay
 from services.gateway.routes import QUERY_METHODS
+from services.gateway.watch import Stopped
 
 PARAMETERS = ("q", "db", "rp", "epoch", "params", "chunked", "chunk_size", "pretty")
 BODY_METHODS = frozenset((hdrs.METH_POST, hdrs.METH_PUT, hdrs.METH_PATCH))
@@ -94,7 +95,7 @@ async def _ask(gateway: Gateway, exchange: Exchange, head: dict[str, object]) ->
             stream = gateway.client.stream(
                 replica.url, "query.influxql", head, timeout_s=gateway.config.query_timeout_s
             )
-            async with stream as answer:
+            async with gateway.watch.over(replica), stream as answer:
                 begun = True
                 gateway.replicas.worked(replica)
                 return await relay(
@@ -107,9 +108,14 @@ async def _ask(gateway: Gateway, exchange: Exchange, head: dict[str, object]) ->
                     on_bytes=gateway.meter.answer_bytes.inc,
                 )
         except Unavailable as error:
+            if begun and is_broken_off(exchange.request):
+                raise Broken from error
             if begun or was_answered(error):
                 raise
             gateway.replicas.failed(replica)
+            if isinstance(error, Stopped):
+                # It took its time to be found out: another instance has all of its own.
+                deadline_s = time.monotonic() + RETRY_FOR_S
             if not (repeatable or never_reached(error)) or time.monotonic() > deadline_s:
                 raise
         finally:

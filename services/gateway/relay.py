@@ -127,6 +127,11 @@ class Broken(Exception):
     """The connection was broken on purpose; there is nobody left to answer."""
 
 
+def is_broken_off(request: web.BaseRequest) -> bool:
+    """Whether nothing can be answered to *request* any more."""
+    return request.transport is None or request.transport.is_closing()
+
+
 def break_off(request: web.BaseRequest) -> None:
     """End the connection with a reset, so that even a client that reads to its end sees that something is missing."""
     transport = request.transport

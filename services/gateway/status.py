@@ -86,6 +86,11 @@ class Probes:
             merged.append((service, instance, f"{help_}tidegate_up {int(up)}\n{page}"))
         return await asyncio.to_thread(merge_pages, merged)
 
+    async def answers(self, url: str) -> bool:
+        """Whether the instance at *url* answers at all."""
+        status, _ = await self._get(url, "/health", MAX_STATE_BYTES)
+        return status != 0
+
     def _targets(self) -> list[tuple[str, str, str]]:
         live = [(one.service, one.instance, one.url) for one in self._replicas.everyone()]
         listed = {service for service, _, _ in live}

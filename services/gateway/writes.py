@@ -102,7 +102,8 @@ async def _send_large(gateway: Gateway, item: Write, body: _Body) -> None:
     while True:
         async with gateway.turns.turn(item.org, item.deadline_s) as replica:
             try:
-                result = await _stream(gateway.client, replica, item, body, gateway.config.stream_timeout_s)
+                async with gateway.watch.over(replica):
+                    result = await _stream(gateway.client, replica, item, body, gateway.config.stream_timeout_s)
             except Unavailable as error:
                 if was_answered(error):
                     gateway.replicas.busy(replica)
