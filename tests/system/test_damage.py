@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import requests
 
-from tests.stack import BUCKET, Stack
+from tests.stack import BUCKET, ROOT, Stack
 from tests.unit.storage.test_row_checksums import damage
 
 
@@ -24,3 +29,49 @@ def test_a_damaged_piece_of_the_dictionary_hides_its_series_and_serves_the_other
     metrics = requests.get(f"http://127.0.0.1:{stack.storage_port}/metrics", timeout=5).text
     assert "tidegate_storage_damages 1.0" in metrics
     assert "series 1 to 1 of measurement 'cpu'" in stack.log_path.read_text()
+
+
+def verify(stack: Stack) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.verify"],
+        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, env={**os.environ, **stack.settings()},
+    )  # fmt: skip
+
+
+def test_verify_names_what_is_damaged_by_bucket_measurement_and_time(own_stack: Stack, tmp_path: Path) -> None:
+    stack = own_stack
+    assert stack.write("cpu,host=a value=1 1000000000", BUCKET).status_code == 204
+    assert stack.write("cpu,host=a value=2 2000000000\nmem,host=a value=2 2000000000", BUCKET).status_code == 204
+    bucket_id = stack.json("GET", "/api/v2/buckets", params={"name": BUCKET})["buckets"][0]["id"]
+    held = verify(stack)
+    assert (held.returncode, held.stdout) == (2, "")
+    assert "is held by" in held.stderr
+    stack.stop()
+
+    whole = verify(stack)
+    assert (whole.returncode, whole.stdout) == (0, "")
+    assert "2 measurements, 2 series, 3 segments, 12 chunks, 3 rows" in whole.stderr
+    assert whole.stderr.endswith("all is well\n")
+
+    data = stack.folder / "data"
+    for _ in range(2):  # a start moves a damaged segment into quarantine; it is told all the same
+        damage(
+            data, "UPDATE commits SET data = zeroblob(length(data)) WHERE number = (SELECT min(number) FROM commits)"
+        )
+        damaged = verify(stack)
+        assert damaged.returncode == 1
+        (found,) = damaged.stdout.splitlines()
+        assert found.split("\t")[:4] == [bucket_id, "cpu", "1970-01-01T00:00:01Z", "1970-01-01T00:00:01.000000001Z"]
+        stack.start()
+        assert stack.rows("SELECT count(value) FROM cpu", BUCKET)[0][1] == 1
+        stack.stop()
+    damage(data, "UPDATE dictionary SET piece = zeroblob(9)", "UPDATE fields SET type = 3", "DELETE FROM replaced")
+    reasons = [line.split("\t")[4] for line in verify(stack).stdout.splitlines()]
+    assert sum("tags of series 0 to 0 are damaged" in reason for reason in reasons) == 2
+    assert sum(reason.startswith("table fields: ") for reason in reasons) == 2
+
+    empty = Stack(tmp_path / "nothing")
+    assert verify(empty).returncode == 2
+    (empty.folder / "data").mkdir(parents=True)
+    (empty.folder / "data" / "tidegate.db").write_bytes(b"no database at all, whatever its name may say" * 100)
+    assert "cannot verify: " in verify(empty).stderr

@@ -243,6 +243,10 @@ class SqliteCatalog:
     async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         return await self._readers.run(lambda connection: reads.read_dictionary(connection, measurement, first, last))
 
+    async def check_pages(self) -> list[str]:
+        """What SQLite's own check of the pages of the file says; empty = all is well."""
+        return await self._readers.run(reads.check_pages)
+
     async def find_in_pieces(self, at_least: int) -> list[int]:
         return await self._readers.run(lambda connection: reads.find_in_pieces(connection, at_least))
 

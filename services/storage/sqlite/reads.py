@@ -45,6 +45,15 @@ def read_dictionary(
     ).fetchall()
 
 
+def check_pages(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong with the pages of the file, the first hundred things."""
+    try:
+        found = [str(text) for (text,) in connection.execute("PRAGMA quick_check(100)")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [] if found == ["ok"] else found
+
+
 def find_in_pieces(connection: sqlite3.Connection, at_least: int) -> list[int]:
     """Measurements with so many pieces; reads the index only."""
     rows = connection.execute(

@@ -44,7 +44,8 @@ def test_the_columns_of_a_query_take_the_types_of_their_values() -> None:
     batch.add(Series("o", {"measurement": "t"}, ["time", "i", "f", "s"], [[2, None, 2, "y"]]))
     frame = batch.frame()
     assert dict(frame.schema) == {
-        "time": TIME_TYPE, "measurement": pl.String(), "measurement_": pl.String(), "i": pl.Int64(), "u": pl.UInt64(), "f": pl.Float64(),
+        "time": TIME_TYPE, "measurement": pl.String(), "measurement_": pl.String(),
+        "i": pl.Int64(), "u": pl.UInt64(), "f": pl.Float64(),
         "s": pl.String(), "n": pl.Null(),
     }  # fmt: skip
     assert frame["f"].to_list() == [1.5, 2.0]
