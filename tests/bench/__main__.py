@@ -31,7 +31,9 @@ def main() -> int:
         if program and shutil.which(program) is None:
             print(f"{program} is not installed: on Debian, apt-get install {package}", file=sys.stderr)
             return 1
-    figures: dict[str, dict[str, list[Measured]]] = {s.name: {n: [] for n in arguments.servers} for s in chosen}
+    figures: dict[str, dict[str, list[Measured]]] = {
+        s.name: {n: [] for n in arguments.servers if s.credential in SERVERS[n][0].credentials} for s in chosen
+    }
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-", dir=arguments.folder) as folder:
         print("rendering the bodies …", file=sys.stderr)
         bodies = {suite.name: Bodies(suite, Path(folder)) for suite in chosen}
@@ -42,6 +44,8 @@ def main() -> int:
                 server.start()
                 try:
                     for suite in chosen:
+                        if suite.credential not in server.credentials:
+                            continue
                         measured = measure(server, suite, bodies[suite.name])
                         figures[suite.name][name].append(measured)
                         print(

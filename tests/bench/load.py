@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 
@@ -20,7 +20,8 @@ from pathlib import Path
 class Plan:
     """What to send. Bodies lie in *file*, one after the other, of the lengths *sizes*.
 
-    ``for_s``: stop after this time, 0 = send each body once.
+    ``for_s``: stop after this time, 0 = send each body once. ``authorizations``: the Authorization header of each body,
+    in turn; empty = *headers* hold it, or none is needed.
     """
 
     host: str
@@ -31,6 +32,7 @@ class Plan:
     sizes: list[int]
     connections: int
     for_s: float = 0
+    authorizations: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,10 @@ def send_all(plan: Plan) -> Figures:
     content = memoryview(Path(plan.file).read_bytes())
     requests: list[list[memoryview]] = []
     at = 0
-    for size in plan.sizes:
+    for number, size in enumerate(plan.sizes):
         fields = {"Host": f"{plan.host}:{plan.port}", **plan.headers, "Content-Length": str(size)}
+        if plan.authorizations:
+            fields["Authorization"] = plan.authorizations[number % len(plan.authorizations)]
         head = f"POST {plan.target} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items()) + "\r\n"
         requests.append([memoryview(head.encode()), content[at : at + size]])
         at += size

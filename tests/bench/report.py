@@ -41,8 +41,16 @@ def table(suites: Sequence[Suite], figures: Figures) -> str:
                 cpu = ratio(servers[FIRST], rounds, "cpu_s_per_million_values")
                 row += f"  tidegate is {rates:.2f} x, {cpu:.2f} x"
             lines.append(row)
+            if suite.lines_a_body == 1:
+                lines.append(f"    CPU ms a write: {_by_process(rounds)}")
             lines += [f"    WRONG: {text}" for text in faults(rounds)]
     return "\n".join(lines)
+
+
+def _by_process(rounds: Sequence[Measured]) -> str:
+    names = sorted({name for one in rounds for name in one.cpu_ms_a_write})
+    spent = {name: median(one.cpu_ms_a_write.get(name, 0.0) for one in rounds) for name in names}
+    return ", ".join(f"{name} {cpu_ms:.3f}" for name, cpu_ms in spent.items())
 
 
 def faults(rounds: Sequence[Measured]) -> list[str]:

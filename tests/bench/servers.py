@@ -15,6 +15,7 @@ import psutil
 import requests
 
 from tests.bench import workload
+from tests.bench.logins import FORMS, JWT_SECRET, TOKEN, Login
 from tests.stack import ROOT, Stack, free_port
 
 READY_WITHIN_S = 60.0
@@ -24,6 +25,7 @@ class Server(ABC):
     """One server under test. ``start`` and ``stop`` go round one turn."""
 
     name: str
+    credentials: frozenset[str] = frozenset((TOKEN,))
     headers: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, folder: Path) -> None:
@@ -60,16 +62,29 @@ class Server(ABC):
     def processes(self) -> list[psutil.Process]:
         return [self.process, *self.process.children(recursive=True)] if self.process is not None else []
 
-    def cpu_s(self) -> float:
-        """CPU seconds of all its processes so far, those that have ended included."""
-        total = 0.0
+    def login(self, credential: str, database: str, count: int) -> Login:
+        """How writers of *database* say who they are, with *count* different credentials where each is new.
+
+        Raises KeyError for a form that is not one of ``credentials``.
+        """
+        return {TOKEN: Login()}[credential]
+
+    def cpu_by_process(self) -> dict[str, float]:
+        """CPU seconds so far of its processes by name, those that have ended included."""
+        spent: dict[str, float] = {}
         for process in self.processes():
             try:
-                times = process.cpu_times()
+                times, words = process.cpu_times(), process.cmdline()
             except psutil.NoSuchProcess:
                 continue
-            total += times.user + times.system + times.children_user + times.children_system
-        return total
+            name = next((word.partition(".")[2] for word in words if word.startswith("services.")), self.name)
+            ended_s = times.children_user + times.children_system
+            spent[name] = spent.get(name, 0) + times.user + times.system + ended_s
+        return spent
+
+    def cpu_s(self) -> float:
+        """CPU seconds of all its processes so far."""
+        return sum(self.cpu_by_process().values())
 
     def memory_bytes(self) -> int:
         """Memory of all its processes, shared pages counted once."""
@@ -119,11 +134,12 @@ class Tidegate(Server):
     """The five services under the supervisor, durable commits (the default)."""
 
     name = "tidegate"
+    credentials = frozenset(FORMS)
 
     _stack: Stack | None = None
 
     def start(self) -> None:
-        self._stack = self._stack or Stack(self.folder)
+        self._stack = self._stack or Stack(self.folder, {"TIDEGATE_JWT_SECRET": JWT_SECRET})
         self._stack.start()
         self.port = self._stack.port
         self.headers = {"Authorization": f"Token {self._stack.token}"}
@@ -138,6 +154,10 @@ class Tidegate(Server):
     def make_database(self, name: str) -> None:
         assert self._stack is not None
         self._stack.make_bucket(name)
+
+    def login(self, credential: str, database: str, count: int) -> Login:
+        assert self._stack is not None
+        return FORMS[credential](self._stack, database, count)
 
     def count(self, database: str) -> int:
         assert self._stack is not None
