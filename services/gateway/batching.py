@@ -1,8 +1,8 @@
 """Small writes into the next ingest call (design, decision 7).
 
-Writes that arrive while calls to ingest are under way travel together in the next one; there is no timer, the wait is
-the previous call. Each write keeps its id and its ``now`` over every retry, on whatever replica. Knows no HTTP: the
-call itself comes in as a function.
+Writes that arrive while calls to ingest are under way travel together in the next one, and clients that were just
+answered are waited for, for a millisecond at most (``gathering.py``). Each write keeps its id and its ``now`` over
+every retry, on whatever replica. Knows no HTTP: the call itself comes in as a function.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from common.errors import InfluxError, InternalError, Unavailable, error_of
 from common.log import get_logger
 from common.messages import INGEST
 from services.gateway.fair import FairQueue
+from services.gateway.gathering import Gathering
 from services.gateway.replicas import Replica, Replicas
 
 log = get_logger("batching")
@@ -24,6 +25,8 @@ MAX_BATCH_ITEMS = 256
 MAX_BATCH_BYTES = 1 << 20
 # While no replica can be called the queue is looked at this often: replicas end their rest, writes their time.
 RETRY_PAUSE_S = 0.05
+# Nobody waits longer for others.
+PATIENCE_S = 0.001
 
 
 @dataclass(slots=True, eq=False)
@@ -116,7 +119,9 @@ class Batcher:
         self._setting = setting
         self._queue: FairQueue[Write] = FairQueue()
         self._carrying: set[asyncio.Task[None]] = set()
+        self._gathering = Gathering()
         self._woken = False
+        self._patience: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.sizes: Callable[[int], None] = lambda _count: None
         replicas.listeners.append(self._wake)
@@ -129,20 +134,35 @@ class Batcher:
 
         Raises: what ingest says of this write; Unavailable when the queue is full or no ingest took it in time.
         """
+        await self.push(write)
+
+    def push(self, write: Write) -> asyncio.Future[None]:
+        """Like ``submit`` for who does not wait here; to cancel the future is to go away."""
         if len(self._queue) >= self._max_waiting:
             raise Unavailable(f"too many writes are waiting: {self._setting} is {self._max_waiting}")
         write.done = asyncio.get_running_loop().create_future()
-        self._queue.push(write.org, write)
+        self._queue_up(write)
         self._wake()
-        await write.done
+        return write.done
 
     async def close(self) -> None:
         """Wait for the calls under way; whatever waits still is told to come again."""
-        for write in self._queue.remove(lambda _write: True):
+        for write in self._remove(lambda _write: True):
             _fail(write, Unavailable("the gateway is stopping"))
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._patience):
+            if timer is not None:
+                timer.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    def _queue_up(self, write: Write, *, front: bool = False) -> None:
+        self._queue.push(write.org, write, front=front)
+        self._gathering.add(len(write.body))
+
+    def _remove(self, unwanted: Callable[[Write], bool]) -> list[Write]:
+        removed = self._queue.remove(unwanted)
+        if removed:
+            self._gathering.remove(len(removed), sum(map(_size, removed)))
+        return removed
 
     def _wake(self) -> None:
         if not self._woken:
@@ -150,27 +170,41 @@ class Batcher:
             # Not at once: what arrived in the same round of the event loop goes along.
             asyncio.get_running_loop().call_soon(self._pump)
 
-    def _pump(self) -> None:
+    def _pump(self, *, impatient: bool = False) -> None:
         self._woken = False
         while self._queue:
+            if not impatient and not self._gathering.is_enough():
+                if self._patience is None:
+                    self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience)
+                break
             replica = self._replicas.find(INGEST, lambda one: one.batches < self._calls)
             if replica is None:
                 break
             writes = self._queue.take(MAX_BATCH_ITEMS, MAX_BATCH_BYTES, _size)
+            self._gathering.remove(len(writes), sum(map(_size, writes)))
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
             writes = [write for write in writes if not write.done.done()]  # the client may be gone
             if writes:
                 replica.batches += 1
                 replica.in_flight += 1
+                self._gathering.carried += len(writes)
                 task = asyncio.create_task(self._carry(replica, writes))
                 self._carrying.add(task)
                 task.add_done_callback(self._carrying.discard)
         if self._queue and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(RETRY_PAUSE_S, self._look_again)
 
+    def _lose_patience(self) -> None:
+        self._patience = None
+        self._gathering.expect_no_more()
+        self._pump(impatient=True)
+
     def _look_again(self) -> None:
         self._timer = None
         now_s = self._clock_s()
-        for write in self._queue.remove(lambda write: write.deadline_s <= now_s or write.done.done()):
+        for write in self._remove(lambda write: write.deadline_s <= now_s or write.done.done()):
             _fail(write, self._late(write))
         self._pump()
 
@@ -187,6 +221,7 @@ class Batcher:
         finally:
             replica.batches -= 1
             replica.in_flight -= 1
+            self._gathering.carried -= len(writes)
             self._replicas.tell()
 
     async def _deliver(self, replica: Replica, writes: Sequence[Write]) -> None:
@@ -233,7 +268,7 @@ class Batcher:
                 _fail(write, self._late(write))
             else:
                 write.attempt += 1
-                self._queue.push(write.org, write, front=True)
+                self._queue_up(write, front=True)
 
 
 def _size(write: Write) -> int:

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from common.errors import Forbidden, InternalError, Invalid, Unavailable
-from services.gateway.batching import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Batcher, Result, Write, write_head
+from services.gateway.batching import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_ITEMS,
+    PATIENCE_S,
+    Batcher,
+    Result,
+    Write,
+    write_head,
+)
+from services.gateway.gathering import ENOUGH_BYTES
 from services.gateway.replicas import Replica, Replicas
 from services.gateway.turns import Turns
 
@@ -69,6 +78,35 @@ async def test_what_arrives_during_a_call_goes_along_in_the_next() -> None:
     assert ingest.sizes() == [1, 5]
 
 
+async def test_clients_that_were_just_answered_are_waited_for() -> None:
+    ingest = Ingest(calls=3)
+    await asyncio.gather(*(ingest.submit(number) for number in range(8)))
+    first = ingest.submit(8)
+    await rounds()
+    assert ingest.sizes() == [8]
+    await asyncio.gather(first, *(ingest.submit(number) for number in range(9, 16)))
+    assert ingest.sizes() == [8, 8]
+
+
+async def test_clients_that_do_not_come_back_are_waited_for_once() -> None:
+    ingest = Ingest(calls=3)
+    await asyncio.gather(*(ingest.submit(number) for number in range(8)))
+    await ingest.submit(8)
+    ninth = ingest.submit(9)
+    await rounds()
+    assert ingest.sizes() == [8, 1, 1]
+    await ninth
+
+
+async def test_enough_bytes_leave_at_once() -> None:
+    ingest = Ingest(calls=3)
+    await asyncio.gather(*(ingest.submit(number) for number in range(8)))
+    large = ingest.submit(8, body=bytes(ENOUGH_BYTES))
+    await rounds()
+    assert ingest.sizes() == [8, 1]
+    await large
+
+
 async def test_what_arrives_in_one_round_goes_together() -> None:
     ingest = Ingest()
     await asyncio.gather(*(ingest.submit(number) for number in range(20)))
@@ -91,7 +129,7 @@ async def test_calls_under_way_are_bounded_for_each_replica() -> None:
     tasks = []
     for number in range(10):
         tasks.append(ingest.submit(number))
-        await rounds()
+        await asyncio.sleep(2 * PATIENCE_S)
     assert sorted(instance for instance, _ in ingest.calls) == ["i0", "i0", "i1", "i1"]
     ingest.release.set()
     await asyncio.gather(*tasks)
