@@ -89,7 +89,7 @@ async def allow(reader: Reader, caller: Identity, wanted: Wanted) -> tuple[Wante
     """
     check(caller, "write", "authorizations", None, wanted.org_id)
     check(caller, "write", "users", wanted.user_id)
-    permissions = await _resolve_names(reader, wanted)
+    permissions = await _resolve_names(reader, caller, wanted)
     check_holds(caller, permissions)
     for permission in permissions:
         if permission.type == "instance":
@@ -103,29 +103,33 @@ async def allow(reader: Reader, caller: Identity, wanted: Wanted) -> tuple[Wante
     return dataclasses.replace(wanted, permissions=permissions, names=()), org, user
 
 
-async def _resolve_names(reader: Reader, wanted: Wanted) -> tuple[Permission, ...]:
+async def _resolve_names(reader: Reader, caller: Identity, wanted: Wanted) -> tuple[Permission, ...]:
     """A name without an id scopes to the object of that name; there has to be one (InfluxDB ignores the name)."""
     resolved = []
     for permission, name in zip(wanted.permissions, wanted.names, strict=True):
-        if name and permission.id is None and permission.type in NAMED:
-            permission = dataclasses.replace(permission, id=await _id_of(reader, permission, name, wanted.org_id))
+        # One of another organization is refused as such: no name there is looked up.
+        at_home = permission.org_id in (None, wanted.org_id)
+        if name and permission.id is None and permission.type in NAMED and at_home:
+            permission = dataclasses.replace(
+                permission, id=await _id_of(reader, caller, permission, name, wanted.org_id)
+            )
         resolved.append(permission)
     return tuple(resolved)
 
 
-async def _id_of(reader: Reader, permission: Permission, name: str, org_id: str) -> str:
-    found: Entity | None
-    if permission.type == "buckets":
-        key = Bucket.name_key(permission.org_id or org_id, name)
-        found, missing = await reader.find_unique(Bucket, key), f'bucket "{name}" not found'
-    elif permission.type == "orgs":
-        found = await reader.find_unique(Org, Org.name_key(name))
-        missing = f'organization name "{name}" not found'
-    else:
-        found, missing = await reader.find_unique(User, User.name_key(name)), users.MISSING
-    if found is None:
-        raise NotFound(missing)
-    return found.id
+async def _id_of(reader: Reader, caller: Identity, permission: Permission, name: str, org_id: str) -> str:
+    """The id behind the name of something that *caller* may know of. Raises NotFound."""
+    if permission.type == "orgs":
+        return (await orgs.get_by_name(reader, caller, name)).id
+    if permission.type == "users":
+        user = await reader.find_unique(User, User.name_key(name))
+        if user is None or not caller.may("read", "users", user.id):
+            raise NotFound(users.MISSING)
+        return user.id
+    bucket = await reader.find_unique(Bucket, Bucket.name_key(org_id, name))
+    if bucket is None:
+        raise NotFound(f'bucket "{name}" not found')
+    return bucket.id
 
 
 # ---------------------------------------------------------------- finding
@@ -202,8 +206,11 @@ class Names:
         use = self._found.get((LastUse.KIND, id))
         return use.at_ms if isinstance(use, LastUse) else None
 
-    def of(self, kind: type[Entity], id: str) -> str | None:
+    def of(self, kind: type[Entity], id: str, org_id: str | None = None) -> str | None:
+        """The name; with *org_id*, None for a bucket of another organization, as for one that is gone."""
         entity = self._found.get((kind.KIND, id))
+        if isinstance(entity, Bucket) and org_id not in (None, entity.org_id):
+            return None
         return entity.name if isinstance(entity, Bucket | Org | User) else None
 
 
@@ -234,7 +241,7 @@ def to_json(authorization: Authorization, shown: str, path: str, names: Names) -
 def permission_json(permission: Permission, names: Names) -> dict[str, Any]:
     """Names are looked up; where the object is gone both are left out."""
     kind = NAMED.get(permission.type)
-    name = names.of(kind, permission.id) if kind and permission.id else None
+    name = names.of(kind, permission.id, permission.org_id) if kind and permission.id else None
     org = names.of(Org, permission.org_id) if permission.org_id else None
     if kind and permission.id and name is None:
         org = None
