@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.storage.series_watch import SeriesWatch
 from services.storage.state import State
 
 FSYNC_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -45,8 +46,9 @@ class Metrics:
 class StateCollector(Collector):
     """Gauges of the state."""
 
-    def __init__(self, state: Callable[[], State], others: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, state: Callable[[], State], watch: SeriesWatch, others: Callable[[], dict[str, float]]) -> None:
         self._state = state
+        self._watch = watch
         self._others = others
 
     def collect(self) -> Iterator[Metric]:
@@ -64,10 +66,17 @@ class StateCollector(Collector):
         yield levels
         yield sizes
         series = GaugeMetricFamily("tidegate_storage_bucket_series", "Series by bucket", labels=["bucket"])
+        near = GaugeMetricFamily(
+            "tidegate_storage_bucket_series_near_limit", "1 = at 80 % of the series it may hold", labels=["bucket"]
+        )
+        self._watch.look(state)
         for bucket_id, contents in state.contents.items():
-            series.add_metric([bucket_id], sum(m.series.count for m in contents.measurements.values()))
+            series.add_metric([bucket_id], contents.series_count)
+            near.add_metric([bucket_id], float(bucket_id in self._watch.near))
         yield series
+        yield near
         gauges = {
+            "max_series_per_bucket": self._watch.limit,
             "measurements": len(state.by_id),
             "commits": len(state.commits),
             "retired_segments": len(state.retired),

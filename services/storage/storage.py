@@ -25,6 +25,7 @@ from services.storage.mending import Mend, Mended, lost_fields, lost_measurement
 from services.storage.metrics import Metrics, StateCollector
 from services.storage.pressure import Pressure
 from services.storage.segments import Segments
+from services.storage.series_watch import SeriesWatch
 from services.storage.sqlite.catalog import SqliteCatalog, engine_version
 from services.storage.startup import build_state
 from services.storage.state import Measurement, State
@@ -33,6 +34,7 @@ from services.storage.sweep import Sweeper
 log = get_logger("storage")
 VERSION = version("tidegate")
 LEASE_CHECK_S = 0.5
+SERIES_CHECK_S = 10.0
 
 
 class Storage:
@@ -45,6 +47,7 @@ class Storage:
         self.feed = Feed()
         self.instances = Instances(time.monotonic, self._tell_instances)
         self.pressure = Pressure(self.level0_load)
+        self.series_watch = SeriesWatch(settings.max_series_per_bucket)
         self.metrics = Metrics(registry, engine_version())
         self.state = State()
         self.hash_key = b""
@@ -62,7 +65,7 @@ class Storage:
         )
         # What is open, each with how it is closed; in mirror order.
         self._opened = contextlib.AsyncExitStack()
-        registry.register(StateCollector(lambda: self.state, self._gauges))
+        registry.register(StateCollector(lambda: self.state, self.series_watch, self._gauges))
 
     async def open(self) -> None:
         """Take the data folder, load the metadata, start the writer and what runs in the background.
@@ -108,7 +111,7 @@ class Storage:
         self.compaction = Compaction(
             self.segments, lambda: list(self.state.segments()), self._registry, snapshot=self._snapshot
         )
-        for background in (self.sweeper.run(), self._expire_leases(), self.compaction.run()):
+        for background in (self.sweeper.run(), self._expire_leases(), self._watch_series(), self.compaction.run()):
             self._opened.push_async_callback(_end, asyncio.create_task(background))
         self.is_ready = True
         log.info(
@@ -169,6 +172,11 @@ class Storage:
         while True:
             await asyncio.sleep(LEASE_CHECK_S)
             self.instances.expire()
+
+    async def _watch_series(self) -> None:
+        while True:
+            self.series_watch.look(self.state)
+            await asyncio.sleep(SERIES_CHECK_S)
 
     def _tell_instances(self, listed: list[Instance]) -> None:
         self.feed.publish({"instances": [list(instance) for instance in listed]})
