@@ -27,7 +27,7 @@ from services.gateway.query_string import parse_pairs, unescape_path
 from services.gateway.routes import is_open_rest
 from services.storage import app as storage_app
 from services.storage.config import StorageSettings
-from tests.rest_cases import Got, case_files, run_file
+from tests.rest_cases import Got, Table, run_table, tables
 
 USER, PASSWORD, ORG, BUCKET, TOKEN = "admin", "admin-password", "tide", "first", "the-operator-token"
 FIRST_START = {
@@ -204,8 +204,8 @@ async def test_of_fifty_set_ups_at_once_over_two_replicas_one_succeeds(parts: Pa
 # ---------------------------------------------------------------- the tables
 
 
-@pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
-async def test_the_answers_are_as_the_table_says(parts: Parts, path: Path) -> None:
+@pytest.mark.parametrize("table", tables("rest"), ids=lambda table: table.path.stem)
+async def test_the_answers_are_as_the_table_says(parts: Parts, table: Table) -> None:
     url = await parts.start_auth(**FIRST_START)
     operator = await set_up(parts, url)
     org_id = (await parts.json(url, "GET", f"/api/v2/orgs?org={ORG}"))["orgs"][0]["id"]
@@ -213,7 +213,7 @@ async def test_the_answers_are_as_the_table_says(parts: Parts, path: Path) -> No
         "operator_token": TOKEN, "user": USER, "password": PASSWORD, "org": ORG, "org_id": org_id,
         "user_id": operator["identity"][2],
     }  # fmt: skip
-    await run_file(path, lambda *request: parts.send(url, *request), variables)
+    await run_table(table, lambda *request: parts.send(url, *request), variables)
 
 
 # ---------------------------------------------------------------- telling
