@@ -8,10 +8,10 @@ from typing import Any
 
 from common.errors import Conflict, Invalid, NotFound, Unprocessable
 from common.identity import Identity
-from services.auth import labels, mappings, orgs
+from services.auth import grants, labels, mappings, orgs
 from services.auth.bucket_rules import changed_retention, check_name, check_retention, end, make
 from services.auth.context import Context
-from services.auth.entities import SECOND_NS, Bucket, Member, Org
+from services.auth.entities import SECOND_NS, Bucket, Dbrp, Member, Org
 from services.auth.gojson import Document
 from services.auth.jsonlayout import format_time
 from services.auth.permissions import check, check_object, has_part_in
@@ -216,6 +216,8 @@ async def patch(context: Context, request: Request) -> Answer:
     )
     change = Change()
     change.replace(bucket, new)
+    if new.name != bucket.name:
+        await grants.end_vanished(reader, change, bucket.org_id, [mappings.virtual_names(bucket.name)[0]])
     try:
         await context.records.change(change)
     except KeyTaken:
@@ -227,6 +229,9 @@ async def delete(context: Context, request: Request) -> Answer:
     reader, bucket = await _found(context, request)
     check_write(request.caller, bucket)
     change = Change()
+    mapped = await reader.list_all(Dbrp, "bucket_id", bucket.id)
     await end(reader, change, [bucket])
+    databases = [mappings.virtual_names(bucket.name)[0], *(mapping.database for mapping in mapped)]
+    await grants.end_vanished(reader, change, bucket.org_id, databases)
     await mappings.commit(context, change)
     return NO_CONTENT

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from common.errors import Conflict, Forbidden, Invalid
 from common.identity import Identity, Permission
-from services.auth import bucket_rules, mappings, orgs
+from services.auth import bucket_rules, grants, mappings, orgs
 from services.auth.context import Context
 from services.auth.entities import SECOND_NS, Bucket, Dbrp
 from services.auth.records import Change, KeyTaken, Reader, Stale
@@ -44,13 +44,6 @@ async def policies(reader: Reader, org_id: str, database: str) -> list[Policy]:
         for view in mappings.with_virtual(stored.values(), known.values())
         if view.database == database and view.bucket_id in known
     ]
-
-
-async def database_buckets(reader: Reader, org_id: str) -> list[tuple[str, str]]:
-    """Database and bucket id of every mapping of the organization, in the order of SHOW DATABASES."""
-    stored = await reader.list_all(Dbrp, "org_id", org_id)
-    known = await reader.list_all(Bucket, "org_id", org_id)
-    return [(view.database, view.bucket_id) for view in mappings.with_virtual(stored, known)]
 
 
 async def visible(reader: Reader, identity: Identity, org_id: str, database: str) -> list[Policy]:
@@ -166,12 +159,15 @@ async def drop_database(context: Context, identity: Identity, org_id: str, state
     found = await policies(reader, org_id, statement.name)
     for policy in found:
         need(identity, "write", "buckets", policy.bucket.id, org_id)
-    await _drop(context, reader, statement.name, found)
-
-
-async def _drop(context: Context, reader: Reader, database: str, dropped: list[Policy]) -> None:
-    """End policies in one batch, with their data; a bucket that has another name stays under that one."""
     change = Change()
+    await _drop(context, reader, change, statement.name, found)
+    await grants.end(reader, change, org_id, statement.name)
+    if not change.is_empty():
+        await _commit(context, change)
+
+
+async def _drop(context: Context, reader: Reader, change: Change, database: str, dropped: list[Policy]) -> None:
+    """Add to *change* the end of policies with their data; a bucket that has another name stays under that one."""
     names = {(database, policy.name) for policy in dropped}
     ended = []
     for bucket in {policy.bucket.id: policy.bucket for policy in dropped}.values():
@@ -183,8 +179,6 @@ async def _drop(context: Context, reader: Reader, database: str, dropped: list[P
             else:
                 ended.append(bucket)
     await bucket_rules.end(reader, change, ended, [policy.stored for policy in dropped if policy.stored is not None])
-    if change.deletes or change.puts:
-        await _commit(context, change)
 
 
 async def _rename(context: Context, reader: Reader, change: Change, bucket: Bucket, name: str) -> None:
@@ -262,4 +256,8 @@ async def drop_policy(context: Context, identity: Identity, org_id: str, stateme
     found = [p for p in await policies(reader, org_id, statement.database) if p.name == statement.name]
     for policy in found:
         need(identity, "write", "buckets", policy.bucket.id, org_id)
-    await _drop(context, reader, statement.database, found)
+    change = Change()
+    await _drop(context, reader, change, statement.database, found)
+    await grants.end_vanished(reader, change, org_id, [statement.database])
+    if not change.is_empty():
+        await _commit(context, change)

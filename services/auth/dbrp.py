@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from common.errors import Invalid, NotFound
 from common.identity import Identity
-from services.auth import ids, mappings, orgs
+from services.auth import grants, ids, mappings, orgs
 from services.auth.context import Context
 from services.auth.entities import Bucket, Dbrp, Org
 from services.auth.permissions import check_object
@@ -127,5 +127,6 @@ async def delete(context: Context, request: Request) -> Answer:
     if stored is not None:
         change = Change()
         await mappings.remove(reader, change, [stored])
+        await grants.end_vanished(reader, change, stored.org_id, [stored.database])
         await mappings.commit(context, change)
     return NO_CONTENT

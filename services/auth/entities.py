@@ -43,8 +43,8 @@ class Entity:
         """Keys that no other record may hold."""
         return []
 
-    def indexes(self) -> dict[str, str]:
-        """Fields by which records of this kind are listed."""
+    def indexes(self) -> Mapping[str, str | list[str]]:
+        """Fields by which records of this kind are listed; of a list, by each of its values."""
         return {}
 
     def tags(self) -> list[str]:
@@ -185,7 +185,7 @@ class Authorization(Entity):
         permissions = [[p.action, p.type, p.id, p.org_id] for p in self.permissions]
         return {**super(Authorization, self).body(), "permissions": permissions}
 
-    def indexes(self) -> dict[str, str]:
+    def indexes(self) -> Mapping[str, str | list[str]]:
         return {"org_id": self.org_id, "user_id": self.user_id}
 
     def tags(self) -> list[str]:
@@ -208,12 +208,40 @@ class ApiToken(Authorization):
         return [self.value_key(self.key)]
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseGrant:
+    """An action on a database of 1.x, by its name."""
+
+    action: str
+    database: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legacy(Authorization):
-    """A 1.x name; its password is a ``Password`` record of the same id."""
+    """A 1.x name; its password is a ``Password`` record of the same id. ``grants`` come on top of ``permissions``."""
 
     KIND = "legacy"
     name: str
+    grants: tuple[DatabaseGrant, ...] = ()
+
+    @classmethod
+    def _decode(cls, members: dict[str, Any]) -> dict[str, Any]:
+        decoded = super(Legacy, cls)._decode(members)
+        return {**decoded, "grants": tuple(DatabaseGrant(*grant) for grant in members.get("grants", ()))}
+
+    def body(self) -> dict[str, Any]:
+        grants = [[grant.action, grant.database] for grant in self.grants]
+        return {**super(Legacy, self).body(), "grants": grants}
+
+    @staticmethod
+    def granted_key(org_id: str, database: str) -> str:
+        """The value of the index ``granted``."""
+        return f"{org_id}/{database}"
+
+    def indexes(self) -> Mapping[str, str | list[str]]:
+        databases = dict.fromkeys(grant.database for grant in self.grants)
+        granted = [self.granted_key(self.org_id, database) for database in databases]
+        return {**super(Legacy, self).indexes(), "granted": granted}
 
     @staticmethod
     def name_key(name: str) -> str:

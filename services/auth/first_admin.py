@@ -10,7 +10,7 @@ from __future__ import annotations
 from common.errors import Conflict, Invalid
 from common.identity import Identity
 from common.log import get_logger
-from services.auth import administration, databases, legacy, orgs, passwords, setup
+from services.auth import databases, legacy, orgs, passwords, setup, v1_users
 from services.auth.config import AuthSettings
 from services.auth.context import Context
 from services.auth.entities import INSTANCE_ID, OWNER, Legacy, Member, Org, Password, User
@@ -34,7 +34,7 @@ def is_wanted(settings: AuthSettings) -> bool:
     if not settings.v1_admin_password:
         raise Invalid("INFLUXDB_ADMIN_USER needs INFLUXDB_ADMIN_PASSWORD: none is made up, it would have to be printed")
     try:
-        administration.check_password(settings.v1_admin_password)
+        v1_users.check_password(settings.v1_admin_password)
     except Invalid as error:
         raise Invalid(f"INFLUXDB_ADMIN_PASSWORD: {error}") from None
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common.errors import Conflict, Invalid, NotFound
 from common.identity import Permission
-from services.auth import authorizations, ids, passwords
+from services.auth import authorizations, grants, ids, passwords
 from services.auth.context import Context
 from services.auth.entities import Bucket, Entity, Legacy, Org, Password, User
 from services.auth.permissions import check, has_part_in
@@ -35,6 +35,7 @@ async def list_(context: Context, request: Request) -> Answer:
         if not found:
             raise NotFound(authorizations.MISSING)
     shown = {authorization.id: authorization.name for authorization in found}
+    found = await grants.expanded(reader, found)
     return await authorizations.answer_list(reader, request.caller, found, PATH, shown)
 
 
@@ -72,13 +73,16 @@ async def store(context: Context, legacy: Legacy, org: Org, user: User, password
 
 
 async def get_one(context: Context, request: Request) -> Answer:
-    reader, legacy = await authorizations.get(context, request, Legacy, "read")
-    return await authorizations.answer_one(reader, legacy, legacy.name, PATH)
+    return await _answer(*await authorizations.get(context, request, Legacy, "read"))
 
 
 async def patch(context: Context, request: Request) -> Answer:
-    reader, legacy = await authorizations.change_one(context, request, Legacy, "unknown authorization status")
-    return await authorizations.answer_one(reader, legacy, legacy.name, PATH)
+    return await _answer(*await authorizations.change_one(context, request, Legacy, "unknown authorization status"))
+
+
+async def _answer(reader: Reader, legacy: Legacy) -> Answer:
+    (shown,) = await grants.expanded(reader, [legacy])
+    return await authorizations.answer_one(reader, shown, legacy.name, PATH)
 
 
 async def delete(context: Context, request: Request) -> Answer:

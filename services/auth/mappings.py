@@ -81,6 +81,13 @@ def check_name(name: str, what: str) -> None:
         )
 
 
+async def database_buckets(reader: Reader, org_id: str) -> list[tuple[str, str]]:
+    """Database and bucket id of every mapping of the organization, in the order of SHOW DATABASES."""
+    stored = await reader.list_all(Dbrp, "org_id", org_id)
+    known = await reader.list_all(Bucket, "org_id", org_id)
+    return [(view.database, view.bucket_id) for view in with_virtual(stored, known)]
+
+
 async def of_database(reader: Reader, org_id: str, database: str) -> list[Dbrp]:
     """Stored mappings of a database, oldest first."""
     return [m for m in await reader.list_all(Dbrp, "org_id", org_id) if m.database == database]

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
 
-from common.errors import Forbidden, InfluxError, TooManyRequests, Unauthorized, Unavailable
-from common.identity import Identity
-from services.auth import jwt, sessions
+from common.errors import Forbidden, InfluxError, NotFound, TooManyRequests, Unauthorized, Unavailable
+from common.identity import Identity, Permission
+from services.auth import grants, jwt, sessions
 from services.auth.caches import Caches, Found
 from services.auth.context import Context
 from services.auth.entities import ACTIVE, INACTIVE, ApiToken, Authorization, Legacy, Password, User
 from services.auth.records import Reader
+from services.auth.resolve import Resolver
 
 V1, V2 = "v1", "v2"
 # What is longer is no credential: a bound on the keys and tags of the caches.
@@ -58,6 +59,7 @@ class Verifier:
         self, context: Context, caches: Caches, registry: CollectorRegistry, jwt_secret: bytes | None = None
     ) -> None:
         self._context = context
+        self._resolver = Resolver(context, caches)
         self._jwt_secret = jwt_secret
         self._caches = caches
         self._key = secrets.token_bytes(32)
@@ -203,16 +205,18 @@ class Verifier:
             refused = Unauthorized(EXPIRED[dialect])
         if refused is not None:
             raise refused
+        tags = (f"auth:{authorization.id}", f"user:{authorization.user_id}")
+        permissions, number, more = await self._permissions(authorization, number)
         identity = Identity(
             kind,
             authorization.id,
             authorization.user_id,
             authorization.org_id,
-            authorization.permissions,
+            permissions,
             authorization.status == ACTIVE,
             expires_ms,
         )
-        return Found(identity, number, (f"auth:{authorization.id}", f"user:{authorization.user_id}"))
+        return Found(identity, number, (*tags, *more))
 
     async def _find_owner(self, reader: Reader, id: str) -> tuple[User | None, int]:
         """The user, and the number as of which it and what *reader* has read hold; only an active one is remembered:
@@ -224,6 +228,19 @@ class Verifier:
         if owner is not None and owner.status == ACTIVE:
             self._caches.owners.put(id, Found(owner, reader.number, tuple(owner.tags())))
         return owner, reader.number
+
+    async def _permissions(
+        self, authorization: Authorization, number: int
+    ) -> tuple[tuple[Permission, ...], int, tuple[str, ...]]:
+        """What it may do; as of which number, *number* or an older one; and the tags that this hangs on besides."""
+        if not isinstance(authorization, Legacy) or not authorization.grants:
+            return authorization.permissions, number, ()
+        try:
+            found = await self._resolver.mappings(authorization.org_id)
+        except NotFound:  # the organization was deleted: nothing is left that a grant could reach
+            return authorization.permissions, number, (f"org:{authorization.org_id}",)
+        policies = [(database, bucket[0]) for database, _, _, _, bucket in found.value]
+        return grants.effective(authorization, policies), min(number, found.number), found.tags
 
 
 _METHODS: dict[str, dict[str, _Method]] = {
