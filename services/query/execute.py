@@ -20,7 +20,7 @@ from services.query.context import QueryContext
 from services.query.influxql import tree
 from services.query.render.document import Document, RowCap, documents_of
 from services.query.render.renderer import Renderer
-from services.query.result import ResultSeries
+from services.query.result import ResultSeries, Told
 from services.query.running import Running
 
 # A statement's bytes are kept back until this many have come, so that an error in it can still take their place.
@@ -34,7 +34,7 @@ STATEMENT_CODES = frozenset(
     ("invalid", "not found", "not implemented", "forbidden", "unprocessable entity", "conflict", "empty value")
 )
 
-Executor = Callable[[Any, QueryContext], AsyncIterator[ResultSeries]]
+Executor = Callable[[Any, QueryContext], AsyncIterator[ResultSeries] | AsyncIterator[list[ResultSeries]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Limits:
 
 def run_statement(
     statement: tree.Statement, context: QueryContext, executors: Mapping[type, Executor]
-) -> AsyncIterator[ResultSeries]:
+) -> AsyncIterator[ResultSeries] | AsyncIterator[list[ResultSeries]]:
     """The series that *statement* answers, by its row of *executors*.
 
     Raises:
@@ -124,19 +124,20 @@ async def _documents(
     max_cells = None if limits.chunked else MAX_CELLS
     series = run_statement(statement, context, executors)
     async with aclosing(_in_time(series, limits.deadline_s, context.running)) as timed:
-        async for document in documents_of(timed, limits.max_rows, whole=whole, max_cells=max_cells):
+        documents = documents_of(timed, limits.max_rows, whole=whole, max_cells=max_cells, together=not limits.chunked)
+        async for document in documents:
             yield document
 
 
 async def _in_time(
-    series: AsyncIterator[ResultSeries], deadline_s: float, running: Running
-) -> AsyncGenerator[ResultSeries, None]:
+    series: AsyncIterator[ResultSeries] | AsyncIterator[list[ResultSeries]], deadline_s: float, running: Running
+) -> AsyncGenerator[Told, None]:
     """*series*, each step of it before the deadline. Raises Invalid with InfluxDB's text after it."""
     try:
         while True:
             # The time of whoever takes the rows does not count: the block holds no yield.
             async with running.step(deadline_s):
-                item = await anext(series, None)
+                item: Told | None = await anext(series, None)
             if item is None:
                 return
             yield item
@@ -147,7 +148,6 @@ async def _in_time(
 
 
 async def _print(renderer: Renderer, document: Document) -> bytes:
-    columns = max((len(piece.head.columns) for piece in document.pieces), default=0)
-    if document.rows * columns <= CELLS_ON_LOOP:
+    if document.cells <= CELLS_ON_LOOP:
         return renderer.document(document)
     return await asyncio.to_thread(renderer.document, document)

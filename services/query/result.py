@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -43,6 +43,8 @@ class ResultSeries:
         name: None where InfluxDB leaves the name out.
         tags: sorted (key, value) pairs, () = the key ``tags`` is left out.
         columns: all of one length; the first is the time where the statement has one.
+        span: which rows of the columns are this series' own, None = all. Series of one answer share their columns, so
+            that they are printed together and not one small array after the other.
         continues: the next ResultSeries goes on with this same series (same name and tags), which comes in pieces.
         utc_offset_zone: IANA name given in tz(), None = UTC.
     """
@@ -52,7 +54,39 @@ class ResultSeries:
     columns: tuple[ResultColumn, ...]
     continues: bool = False
     utc_offset_zone: str | None = None
+    span: tuple[int, int] | None = None
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """First and last row (exclusive) in the columns."""
+        return self.span or (0, len(self.columns[0].values) if self.columns else 0)
 
     @property
     def rows(self) -> int:
-        return len(self.columns[0].values) if self.columns else 0
+        start, stop = self.bounds
+        return stop - start
+
+    @property
+    def own_columns(self) -> tuple[ResultColumn, ...]:
+        """The columns with its own rows alone."""
+        if self.span is None:
+            return self.columns
+        return tuple(slice_column(column, *self.span) for column in self.columns)
+
+    def slice(self, start: int, stop: int) -> ResultSeries:
+        """Rows ``start:stop`` of it, with the same columns."""
+        first, last = self.bounds
+        return replace(self, span=(first + start, min(first + stop, last)))
+
+
+def slice_column(column: ResultColumn, start: int, stop: int) -> ResultColumn:
+    """Rows ``start:stop`` of *column*, sharing its arrays."""
+    values = column.values
+    sliced = StringArray(values.offsets[start : stop + 1], values.data) if isinstance(values, StringArray) else (
+        values[start:stop]
+    )  # fmt: skip
+    return replace(column, values=sliced, valid=None if column.valid is None else column.valid[start:stop])
+
+
+# What an executor yields: one series, or several that come at the same moment.
+Told = ResultSeries | Sequence[ResultSeries]

@@ -32,7 +32,15 @@ from services.query.work import Entry, Work, range_read
 
 
 async def select(statement: tree.Select, context: QueryContext) -> AsyncIterator[ResultSeries]:
-    """The series that a SELECT answers, in order.
+    """The series that a SELECT answers, in order. Raises as ``select_together``."""
+    async with aclosing(select_together(statement, context)) as told:
+        async for together in told:
+            for series in together:
+                yield series
+
+
+async def select_together(statement: tree.Select, context: QueryContext) -> AsyncGenerator[list[ResultSeries], None]:
+    """The series that a SELECT answers, in order, those together that are there at the same moment.
 
     Raises:
         Invalid: what the statement may not say, in InfluxDB's words.
@@ -40,21 +48,16 @@ async def select(statement: tree.Select, context: QueryContext) -> AsyncIterator
     """
     checked = check(statement, context.now_ns)
     with context.reader.budget.claim() as claim:
-        held: ResultSeries | None = None
-        async with aclosing(_told(_Run(context, claim), checked)) as told:
-            async for series in told:
-                if held is not None:
-                    yield replace(held, continues=_goes_on(held, series))
-                held = series
-        if held is not None:
+        held: list[ResultSeries] = []
+        async with aclosing(_Run(context, claim).answers(checked)) as answers:
+            async for name, task, answer in answers:
+                following = tell(name, task, answer, checked.select.zone)
+                if held and following:
+                    held[-1] = replace(held[-1], continues=_goes_on(held[-1], following[0]))
+                    yield held
+                held = following or held
+        if held:
             yield held
-
-
-async def _told(run: _Run, checked: Checked) -> AsyncGenerator[ResultSeries, None]:
-    async with aclosing(run.answers(checked)) as answers:
-        async for name, task, answer in answers:
-            for series in tell(name, task, answer, checked.select.zone):
-                yield series
 
 
 def _goes_on(series: ResultSeries, following: ResultSeries) -> bool:

@@ -10,7 +10,7 @@ from services.query.execute import Executor
 from services.query.influxql import tree
 
 EXECUTORS: dict[type, Executor] = {
-    tree.Select: select.select,
+    tree.Select: select.select_together,
     tree.Explain: select.explain,
     tree.ShowDatabases: show.databases,
     tree.ShowRetentionPolicies: show.retention_policies,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,8 @@ def check_finite(columns: Iterable[Vector]) -> None:
         raise Invalid(f"json: unsupported value: {'+' if first[1] > 0 else '-'}Inf")
 
 
-def tell(name: str, task: Task, answer: Answer, zone: str | None) -> Iterator[ResultSeries]:
-    """The answer series by series, long ones in pieces."""
+def tell(name: str, task: Task, answer: Answer, zone: str | None) -> list[ResultSeries]:
+    """The answer as series that share their columns, long ones in pieces."""
     bounds = list(by_group(answer))
     tags = tags_of(task, answer.groups[[start for start, _ in bounds]])
     outputs = task.query.outputs
@@ -53,11 +53,11 @@ def tell(name: str, task: Task, answer: Answer, zone: str | None) -> Iterator[Re
     ]
     time = ResultColumn(task.query.time_name, Kind.TIME, answer.times)
     whole = (time, *columns)
-    for (start, stop), group_tags in zip(bounds, tags, strict=True):
-        for at in range(start, stop, PIECE_ROWS):
-            end = min(at + PIECE_ROWS, stop)
-            piece = whole if end - at == len(answer) else tuple(_cut(column, at, end) for column in whole)
-            yield ResultSeries(name, group_tags, piece, end < stop, zone)
+    return [
+        ResultSeries(name, group_tags, whole, at + PIECE_ROWS < stop, zone, (at, min(at + PIECE_ROWS, stop)))
+        for (start, stop), group_tags in zip(bounds, tags, strict=True)
+        for at in range(start, stop, PIECE_ROWS)
+    ]
 
 
 def _result_column(name: str, vector: Vector, mixed: bool) -> ResultColumn:
@@ -73,9 +73,3 @@ def _result_column(name: str, vector: Vector, mixed: bool) -> ResultColumn:
         if mixed and any(not isinstance(value, str) for value in values):
             return ResultColumn(name, Kind.MIXED, values)
     return ResultColumn(name, KINDS[vector.type], values, valid)
-
-
-def _cut(column: ResultColumn, start: int, stop: int) -> ResultColumn:
-    valid = None if column.valid is None else column.valid[start:stop]
-    values: Any = column.values
-    return ResultColumn(column.name, column.kind, values[start:stop], valid)

@@ -26,10 +26,19 @@ class CsvRenderer:
         return b""
 
     def document(self, document: Document) -> bytes:
-        printed = "".join(
-            self._portion(portion) for piece in document.pieces for part in piece.parts for portion in portions(part)
-        )
-        return printed.encode("utf-8", "surrogateescape")
+        parts = [part for piece in document.pieces for part in piece.parts]
+        printed: list[str] = []
+        for portion in portions(parts):
+            cells = [
+                csv_cells(column, self._epoch_ns if index == 0 else None)
+                for index, column in enumerate(portion.columns)
+            ]
+            rows = list(map(",".join, zip(*cells, strict=True)))
+            for index, start, stop in portion.shares:
+                printed.append(self._header(parts[index]))
+                lead = _lead(parts[index])
+                printed += [f"{lead}{row}\n" for row in rows[start:stop]]
+        return "".join(printed).encode("utf-8", "surrogateescape")
 
     def end(self) -> bytes:
         return b""
@@ -40,17 +49,18 @@ class CsvRenderer:
     def finish(self) -> bytes:
         return b""
 
-    def _portion(self, series: ResultSeries) -> str:
+    def _header(self, series: ResultSeries) -> str:
+        """A line of the names of the columns, where they are others than in the line before."""
         columns = tuple(column.name for column in series.columns)
-        header = ""
-        if columns != self._columns:
-            header = ("\n" if self._any else "") + ",".join(("name", "tags", *map(quote_csv, columns))) + "\n"
-            self._columns, self._any = columns, True
-        lead = f"{quote_csv(series.name or '')},{quote_csv(_format_tags(series.tags))},"
-        cells = [
-            csv_cells(column, self._epoch_ns if index == 0 else None) for index, column in enumerate(series.columns)
-        ]
-        return header + "".join([f"{lead}{','.join(row)}\n" for row in zip(*cells, strict=True)])
+        if columns == self._columns:
+            return ""
+        empty = "\n" if self._any else ""
+        self._columns, self._any = columns, True
+        return empty + ",".join(("name", "tags", *map(quote_csv, columns))) + "\n"
+
+
+def _lead(series: ResultSeries) -> str:
+    return f"{quote_csv(series.name or '')},{quote_csv(_format_tags(series.tags))},"
 
 
 _ESCAPED = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})

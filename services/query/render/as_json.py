@@ -10,6 +10,7 @@ Text is HTML-safe as Go writes it. Source: spec/http-query-v1.md, 2; spec/influx
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ import orjson
 from services.query.render.document import Document, Piece, portions
 from services.query.render.renderer import JSON, Style
 from services.query.render.values import clean, json_values
-from services.query.result import ResultSeries
+from services.query.result import Kind, ResultSeries
 
 
 def dump(value: Any) -> bytes:
@@ -29,16 +30,18 @@ def dump(value: Any) -> bytes:
 
 def _html_safe(raw: bytes) -> bytes:
     # These bytes stand in strings only. Each test is a search for one byte: next to nothing where there is none.
-    for mark, escaped in _UNSAFE:
-        if mark in raw:
+    for first, mark, escaped in _UNSAFE:
+        if first in raw:
             raw = raw.replace(mark, escaped)
     return raw
 
 
+# A byte that is there when the mark is, the mark, and what stands in its place.
 _UNSAFE = (
-    (b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"),
-    (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"),
+    (b"<", b"<", b"\\u003c"), (b">", b">", b"\\u003e"), (b"&", b"&", b"\\u0026"),
+    (b"\xe2", b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2", b"\xe2\x80\xa9", b"\\u2029"),
 )  # fmt: skip
+TEXTUAL = frozenset((Kind.STRING, Kind.MIXED))
 
 
 def _series_head(series: ResultSeries) -> bytes:
@@ -52,17 +55,23 @@ def _series_head(series: ResultSeries) -> bytes:
     return dump(head)[:-1]
 
 
-def _rows(series: ResultSeries, epoch_ns: int | None) -> bytes:
-    """The rows of one portion, joined by commas."""
-    zone = ZoneInfo(series.utc_offset_zone) if series.utc_offset_zone else None
-    columns = [
-        json_values(column, epoch_ns if index == 0 else None, zone) for index, column in enumerate(series.columns)
-    ]
-    return dump(list(zip(*columns, strict=True)))[1:-1]
-
-
-def _piece_rows(piece: Piece, epoch_ns: int | None) -> bytes:
-    return b",".join(_rows(portion, epoch_ns) for part in piece.parts for portion in portions(part))
+def _rows(pieces: Sequence[Piece], epoch_ns: int | None) -> list[bytes]:
+    """The rows of each of *pieces*, joined by commas."""
+    parts = [part for piece in pieces for part in piece.parts]
+    printed: list[list[bytes]] = [[] for _ in parts]
+    for portion in portions(parts):
+        zone = ZoneInfo(portion.zone) if portion.zone else None
+        columns = [
+            json_values(column, epoch_ns if index == 0 else None, zone) for index, column in enumerate(portion.columns)
+        ]
+        rows = list(zip(*columns, strict=True))
+        # Only names, tags and strings can hold what is not safe in HTML.
+        dumped = dump if any(column.kind in TEXTUAL for column in portion.columns) else orjson.dumps
+        for index, start, stop in portion.shares:
+            whole = stop - start == len(rows)
+            printed[index].append(dumped(rows if whole else rows[start:stop])[1:-1])
+    following = iter(printed)
+    return [b",".join(share for _ in piece.parts for share in next(following)) for piece in pieces]
 
 
 class JsonStream:
@@ -85,12 +94,11 @@ class JsonStream:
 
     def document(self, document: Document) -> bytes:
         printed = bytearray()
-        for piece in document.pieces:
+        for piece, rows in zip(document.pieces, _rows(document.pieces, self._epoch_ns), strict=True):
             if piece.starts:
                 printed += b"," if self._series_open else b',"series":['
                 printed += _series_head(piece.head)
                 self._series_open = self._in_series = True
-            rows = _piece_rows(piece, self._epoch_ns)
             if rows:
                 printed += b"," if self._values_open else b',"values":['
                 printed += rows
@@ -134,8 +142,7 @@ class JsonChunks:
     def document(self, document: Document) -> bytes:
         self._silent = False
         printed = []
-        for piece in document.pieces:
-            rows = _piece_rows(piece, self._epoch_ns)
+        for piece, rows in zip(document.pieces, _rows(document.pieces, self._epoch_ns), strict=True):
             values = b',"values":[' + rows + b"]" if rows else b""
             partial = b"" if piece.ends else b',"partial":true'
             printed.append(_series_head(piece.head) + values + partial + b"}")

@@ -11,6 +11,7 @@ Source: spec/http-query-v1.md, 2.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import chain, repeat
 
 from common.errors import Unprocessable
@@ -35,13 +36,21 @@ def _map(size: int) -> bytes:
     return b"\xde" + size.to_bytes(2, "big") if size < 1 << 16 else b"\xdf" + size.to_bytes(4, "big")
 
 
-def _rows(series: ResultSeries, epoch_ns: int | None) -> bytes:
-    return b"".join(_portion(portion, epoch_ns) for portion in portions(series))
-
-
-def _portion(series: ResultSeries, epoch_ns: int | None) -> bytes:
-    columns = [msgpack_values(column, epoch_ns if index == 0 else None) for index, column in enumerate(series.columns)]
-    return b"".join(chain.from_iterable(zip(repeat(_array(len(columns)), series.rows), *columns, strict=True)))
+def _rows(pieces: Sequence[Piece], epoch_ns: int | None) -> list[bytes]:
+    """The rows of each of *pieces*, one after the other."""
+    parts = [part for piece in pieces for part in piece.parts]
+    packed: list[list[bytes]] = [[] for _ in parts]
+    for portion in portions(parts):
+        columns = [
+            msgpack_values(column, epoch_ns if index == 0 else None) for index, column in enumerate(portion.columns)
+        ]
+        count = len(columns[0]) if columns else 0
+        values = list(chain.from_iterable(zip(repeat(_array(len(columns)), count), *columns, strict=True)))
+        width = len(columns) + 1
+        for index, start, stop in portion.shares:
+            packed[index].append(b"".join(values[start * width : stop * width]))
+    following = iter(packed)
+    return [b"".join(share for _ in piece.parts for share in next(following)) for piece in pieces]
 
 
 def _series(head: ResultSeries, count: int, rows: bytes, *, partial: bool) -> bytes:
@@ -92,12 +101,10 @@ class MsgpackWhole:
         return b""
 
     def document(self, document: Document) -> bytes:
-        for piece in document.pieces:
-            for part in piece.parts:
-                rows = _rows(part, self._epoch_ns)
-                self._rows.append(rows)
-                self._count += part.rows
-                self._kept += len(rows)
+        for piece, rows in zip(document.pieces, _rows(document.pieces, self._epoch_ns), strict=True):
+            self._rows.append(rows)
+            self._count += piece.rows
+            self._kept += len(rows)
             if self._kept > MAX_KEPT_BYTES:
                 raise Unprocessable(f"an answer of over {MAX_KEPT_BYTES} bytes in MessagePack has to be chunked")
             if piece.ends:
@@ -135,12 +142,11 @@ class MsgpackChunks:
 
     def document(self, document: Document) -> bytes:
         self._silent = False
-        series = [self._piece(piece) for piece in document.pieces]
+        series = [
+            _series(piece.head, piece.rows, rows, partial=not piece.ends)
+            for piece, rows in zip(document.pieces, _rows(document.pieces, self._epoch_ns), strict=True)
+        ]
         return _body([_result(self._id, series, partial=document.more)])
-
-    def _piece(self, piece: Piece) -> bytes:
-        rows = b"".join(_rows(part, self._epoch_ns) for part in piece.parts)
-        return _series(piece.head, piece.rows, rows, partial=not piece.ends)
 
     def end(self) -> bytes:
         return _body([_result(self._id, [], partial=False)]) if self._silent else b""

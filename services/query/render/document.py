@@ -5,11 +5,10 @@ A *document* is what one chunk of a chunked answer shows. Source: spec/influxql.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from common.segment import StringArray
-from services.query.result import ResultColumn, ResultSeries
+from services.query.result import ResultColumn, ResultSeries, Told, slice_column
 
 # Rows are turned into Python objects so many cells at a time.
 PORTION_CELLS = 100_000
@@ -40,6 +39,10 @@ class Piece:
     def rows(self) -> int:
         return sum(part.rows for part in self.parts)
 
+    @property
+    def cells(self) -> int:
+        return self.rows * len(self.head.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -51,6 +54,10 @@ class Document:
     @property
     def rows(self) -> int:
         return sum(piece.rows for piece in self.pieces)
+
+    @property
+    def cells(self) -> int:
+        return sum(piece.cells for piece in self.pieces)
 
 
 class RowCap:
@@ -82,35 +89,69 @@ class RowCap:
 def _first_rows(parts: Iterable[ResultSeries], rows: int) -> Iterator[ResultSeries]:
     for part in parts:
         if rows > 0:
-            yield slice_rows(part, 0, rows)
+            yield part.slice(0, rows)
             rows -= part.rows
 
 
-def slice_rows(series: ResultSeries, start: int, stop: int) -> ResultSeries:
-    """Rows ``start:stop`` of *series*, sharing its arrays."""
-    if start == 0 and stop >= series.rows:
-        return series
-    return replace(series, columns=tuple(_slice_column(column, start, stop) for column in series.columns))
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Rows that become Python objects together.
+
+    Attributes:
+        columns: with these rows alone.
+        shares: which part they belong to and its rows among these, in order; they cover all rows.
+    """
+
+    columns: tuple[ResultColumn, ...]
+    zone: str | None
+    shares: tuple[tuple[int, int, int], ...]  # index of the part, start, stop
 
 
-def _slice_column(column: ResultColumn, start: int, stop: int) -> ResultColumn:
-    values = column.values
-    sliced = StringArray(values.offsets[start : stop + 1], values.data) if isinstance(values, StringArray) else (
-        values[start:stop]
-    )  # fmt: skip
-    return replace(column, values=sliced, valid=None if column.valid is None else column.valid[start:stop])
+def portions(parts: Sequence[ResultSeries]) -> Iterator[Portion]:
+    """The rows of *parts* in portions of a bounded number of cells; parts that share columns go together."""
+    first = 0
+    while first < len(parts):
+        last = first + 1
+        while last < len(parts) and _adjoin(parts[last - 1], parts[last]):
+            last += 1
+        yield from _portions(parts, first, last)
+        first = last
 
 
-def portions(series: ResultSeries) -> Iterator[ResultSeries]:
-    """*series* in portions of a bounded number of cells: each becomes Python objects while it is printed."""
-    step = max(1, PORTION_CELLS // max(1, len(series.columns)))
-    for start in range(0, series.rows, step):
-        yield slice_rows(series, start, start + step)
+def _adjoin(one: ResultSeries, other: ResultSeries) -> bool:
+    same = one.columns is other.columns and one.utc_offset_zone == other.utc_offset_zone
+    return same and one.bounds[1] == other.bounds[0]
 
 
-async def pieces_of(
-    series: AsyncIterator[ResultSeries], chunk_rows: int, max_cells: int | None = None
-) -> AsyncIterator[Piece]:
+def _portions(parts: Sequence[ResultSeries], first: int, last: int) -> Iterator[Portion]:
+    """Of ``parts[first:last]``, which stand one after the other in the same columns."""
+    columns, zone = parts[first].columns, parts[first].utc_offset_zone
+    step = max(1, PORTION_CELLS // max(1, len(columns)))
+    stop = parts[last - 1].bounds[1]
+    part = first
+    for start in range(parts[first].bounds[0], stop, step):
+        end = min(start + step, stop)
+        shares = []
+        while part < last:
+            begins, ends = parts[part].bounds
+            if begins < ends and begins < end:
+                shares.append((part, max(begins, start) - start, min(ends, end) - start))
+            if ends > end or begins >= end:
+                break
+            part += 1
+        yield Portion(tuple(slice_column(column, start, end) for column in columns), zone, tuple(shares))
+
+
+async def _one_by_one(told: AsyncIterator[Told]) -> AsyncIterator[ResultSeries]:
+    async for item in told:
+        if isinstance(item, ResultSeries):
+            yield item
+        else:
+            for each in item:
+                yield each
+
+
+async def pieces_of(series: AsyncIterator[Told], chunk_rows: int, max_cells: int | None = None) -> AsyncIterator[Piece]:
     """Cut the series of a statement into pieces of *chunk_rows* rows; the last of a series may have fewer.
 
     Args:
@@ -119,7 +160,7 @@ async def pieces_of(
     parts: list[ResultSeries] = []
     count = 0
     starts = True
-    async for item in series:
+    async for item in _one_by_one(series):
         max_rows = chunk_rows
         if max_cells is not None:
             max_rows = min(chunk_rows, max(1, max_cells // max(1, len(item.columns))))
@@ -130,7 +171,7 @@ async def pieces_of(
                 parts, count, starts = [], 0, False
             stop = min(item.rows, at + max_rows - count)
             if stop > at or not parts:
-                parts.append(slice_rows(item, at, stop))
+                parts.append(item if stop - at == item.rows else item.slice(at, stop))
             count += stop - at
             at = stop
             if at >= item.rows:
@@ -143,18 +184,34 @@ async def pieces_of(
 
 
 async def documents_of(
-    series: AsyncIterator[ResultSeries], max_rows: int, *, whole: bool = False, max_cells: int | None = None
+    series: AsyncIterator[Told],
+    max_rows: int,
+    *,
+    whole: bool = False,
+    max_cells: int | None = None,
+    together: bool = False,
 ) -> AsyncIterator[Document]:
-    """The pieces of a statement, one a document; with *whole* all in one. *max_cells*: see ``pieces_of``."""
+    """The pieces of a statement in documents.
+
+    Args:
+        max_cells: see ``pieces_of``.
+        whole: all pieces in one document.
+        together: as many pieces a document as *max_rows* and *max_cells* allow; else one.
+    """
     if whole:
         pieces = tuple([piece async for piece in pieces_of(series, 1 << 62)])
         if pieces:
             yield Document(pieces, more=False)
         return
-    held: Piece | None = None
+    held: list[Piece] = []
+    rows = cells = 0
     async for piece in pieces_of(series, max_rows, max_cells):
-        if held is not None:
-            yield Document((held,), more=True)
-        held = piece
-    if held is not None:
-        yield Document((held,), more=False)
+        rows += piece.rows
+        cells += piece.cells
+        if held and not (together and rows <= max_rows and (max_cells is None or cells <= max_cells)):
+            yield Document(tuple(held), more=True)
+            held.clear()
+            rows, cells = piece.rows, piece.cells
+        held.append(piece)
+    if held:
+        yield Document(tuple(held), more=False)

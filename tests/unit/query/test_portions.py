@@ -98,7 +98,7 @@ async def told(storage: MemoryStorage, text: str, reader: Reader) -> list[Result
 def rows_of(answer: list[ResultSeries]) -> dict[Any, list[Any]]:
     found: dict[Any, list[Any]] = {}
     for series in answer:
-        columns = [np.asarray(column.values).tolist() for column in series.columns]
+        columns = [np.asarray(column.values).tolist() for column in series.own_columns]
         found.setdefault((series.name, series.tags), []).extend(zip(*columns, strict=True))
     return {key: sorted(rows, key=repr) for key, rows in found.items()}
 
@@ -133,7 +133,7 @@ async def test_limit_and_offset_count_over_all_portions(limit: int, offset: int,
     text = f"SELECT v FROM m{order}" + (f" LIMIT {limit}" if limit else "") + (f" OFFSET {offset}" if offset else "")
     with patch.object(Room, "of", lambda _: Room(4_000, 4_000, 4_000)):
         answer = await told(storage, text, Reader(storage, "memory:", Budget(1 << 30)))  # type: ignore[arg-type]
-    times = [time for series in answer for time in np.asarray(series.columns[0].values).tolist()]
+    times = [time for series in answer for time in np.asarray(series.own_columns[0].values).tolist()]
     every = [(part * 10_000 + second) * S for part in range(10) for second in range(1_000)]
     every = every[::-1] if order else every
     assert times == every[offset:][: limit or None]

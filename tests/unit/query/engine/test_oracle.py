@@ -105,7 +105,7 @@ async def ask(storage: MemoryStorage, text: str) -> Answer:
     async for series in select(statement, make_context(storage, "db")):  # type: ignore[arg-type]
         assert isinstance(series, ResultSeries)
         key = tuple(value for _, value in series.tags)
-        found.setdefault(key, []).extend(zip(*(values_of(column) for column in series.columns), strict=True))
+        found.setdefault(key, []).extend(zip(*(values_of(column) for column in series.own_columns), strict=True))
     return list(found.items())
 
 

@@ -34,7 +34,7 @@ async def ask(storage: MemoryStorage, reader: Reader, text: str, **options: Any)
     (statement,) = parse(text)
     rows: list[tuple[Any, ...]] = []
     async for series in select(statement, make_context(storage, "db", reader=reader, **options)):  # type: ignore[arg-type]
-        columns = [np.asarray(column.values).tolist() for column in series.columns]
+        columns = [np.asarray(column.values).tolist() for column in series.own_columns]
         rows += list(zip(*columns, strict=True))
     return rows
 

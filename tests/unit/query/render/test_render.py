@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from common.errors import Invalid
 from common.segment import StringArray
+from services.query.render import document as documents
 from services.query.render import make_renderer
 from services.query.render.document import documents_of
 from services.query.render.renderer import CSV, JSON, MSGPACK, TEXT_CSV, Style, choose_type, epoch_of
@@ -365,3 +367,52 @@ def test_an_accept_list_is_read(accept: str, type: str) -> None:
 )  # fmt: skip
 def test_the_unit_of_epoch(word: str, unit: int | None) -> None:
     assert epoch_of(word) == unit
+
+
+# ---------------------------------------------------------------- series that share their columns
+
+
+@pytest.mark.parametrize("type", [JSON, CSV, MSGPACK])
+@pytest.mark.parametrize("chunked", [False, True])
+@given(
+    cuts=st.lists(st.integers(0, 12), max_size=6),
+    portion_cells=st.integers(1, 60),
+    max_rows=st.integers(1, 13),
+    together=st.booleans(),
+)
+def test_series_that_share_columns_print_as_those_that_do_not(
+    type: str, chunked: bool, cuts: list[int], portion_cells: int, max_rows: int, together: bool
+) -> None:
+    bounds = sorted({0, *cuts, 12})
+    columns = (
+        times(*range(12)),
+        floats("f", [n / 4 for n in range(12)], [n % 5 != 3 for n in range(12)]),
+        ResultColumn("s", Kind.STRING, string_array([b"x" * n for n in range(12)])),
+    )
+    shared = [
+        ResultSeries("m", (("t", str(start)),), columns, span=(start, stop))
+        for start, stop in itertools.pairwise(bounds)
+    ]
+    apart = [ResultSeries(each.name, each.tags, each.own_columns) for each in shared]
+    more = {"max_rows": max_rows, "together": together and not chunked}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "PORTION_CELLS", portion_cells)
+        assert render(shared, Style(chunked=chunked), type, **more) == render(
+            apart, Style(chunked=chunked), type, **more
+        )
+
+
+def test_short_series_are_printed_together_up_to_the_rows_and_cells_allowed() -> None:
+    columns = (times(*range(10)), floats("f", [0.5] * 10))
+    series = [one(*columns, span=(n, n + 1), tags=(("t", str(n)),)) for n in range(10)]
+
+    async def each() -> AsyncIterator[list[ResultSeries]]:
+        yield series
+
+    async def pieces(max_rows: int, max_cells: int) -> list[int]:
+        made = documents_of(each(), max_rows, max_cells=max_cells, together=True)
+        return [len(document.pieces) async for document in made]
+
+    assert asyncio.run(pieces(4, 100)) == [4, 4, 2]
+    assert asyncio.run(pieces(100, 6)) == [3, 3, 3, 1]
+    assert asyncio.run(pieces(100, 100)) == [10]
