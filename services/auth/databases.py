@@ -63,7 +63,8 @@ def _seconds(duration_ns: int | None) -> int | None:
     return None if duration_ns is None else -(-duration_ns // SECOND_NS)
 
 
-def _check_names(database: str, policy: str) -> None:
+def check_names(database: str, policy: str = mappings.AUTOGEN) -> None:
+    """Raises Invalid for what can't be a database with that policy."""
     mappings.check_name(database, "database")
     mappings.check_name(policy, "retentionPolicy")
     bucket_rules.check_name(f"{database}/{policy}")
@@ -81,6 +82,17 @@ def _add_policy(
     else:
         _keep_default(context, change, database, siblings)
     _map(context, change, bucket, database, policy, default or not any(sibling.default for sibling in siblings))
+
+
+def add_database(
+    context: Context, change: Change, org_id: str, database: str, policy: str = mappings.AUTOGEN,
+    retention_s: int = 0, shard_s: int = 0,
+) -> None:  # fmt: skip
+    """Add to *change* a database that is not there yet, with its first policy. Raises Invalid, Unprocessable."""
+    check_names(database, policy)
+    _add_policy(
+        context, change, org_id, database, policy, [], default=True, retention_s=retention_s, shard_s=shard_s
+    )  # fmt: skip
 
 
 def _give_up_default(change: Change, siblings: list[Policy]) -> None:
@@ -128,13 +140,10 @@ async def create_database(context: Context, identity: Identity, org_id: str, sta
         if statement.checked:
             _check_same(found, statement)
         return
-    _check_names(statement.name, name)
     change = Change()
     change.require(await orgs.get(reader, org_id))
-    _add_policy(
-        context, change, org_id, statement.name, name, [], default=True,
-        retention_s=_seconds(statement.duration_ns) or 0, shard_s=_seconds(statement.shard_ns) or 0,
-    )  # fmt: skip
+    retention_s, shard_s = _seconds(statement.duration_ns) or 0, _seconds(statement.shard_ns) or 0
+    add_database(context, change, org_id, statement.name, name, retention_s, shard_s)
     await _commit(context, change)
 
 
@@ -202,7 +211,7 @@ async def create_policy(context: Context, identity: Identity, org_id: str, state
         if not _is_as(same.bucket, retention_s, shard_s) or (statement.default and not same.default):
             raise Conflict("retention policy already exists")
         return
-    _check_names(statement.database, statement.name)
+    check_names(statement.database, statement.name)
     change = Change()
     change.require(await orgs.get(reader, org_id))
     _add_policy(

@@ -1,22 +1,20 @@
 """The first administrator from the environment of the InfluxDB 1.x image; once, and harmless on a restart.
 
-It is made together with the organization ``default``, in one batch; where that organization is there already, nothing
-is done: an administrator who was dropped does not come back with the next restart. Source: the image's documentation,
-``INFLUXDB_ADMIN_USER``; decision 16.
+It is made together with the organization ``default`` and its database, in one batch; where that organization is there
+already, nothing is done: an administrator who was dropped does not come back with the next restart. Source: the image's
+documentation, ``INFLUXDB_ADMIN_USER``; decision 16.
 """
 
 from __future__ import annotations
 
-from common.errors import Conflict, Invalid
-from common.identity import Identity
+from common.errors import Invalid
 from common.log import get_logger
-from services.auth import databases, legacy, orgs, passwords, setup, v1_users
+from services.auth import databases, legacy, mappings, orgs, passwords, setup, v1_users
 from services.auth.config import AuthSettings
 from services.auth.context import Context
 from services.auth.entities import INSTANCE_ID, OWNER, Legacy, Member, Org, Password, User
 from services.auth.permissions import all_access
-from services.auth.records import Change, KeyTaken, Stale
-from services.auth.statements import CreateDatabase
+from services.auth.records import Change
 
 log = get_logger("first_admin")
 ORG = "default"
@@ -37,54 +35,52 @@ def is_wanted(settings: AuthSettings) -> bool:
         v1_users.check_password(settings.v1_admin_password)
     except Invalid as error:
         raise Invalid(f"INFLUXDB_ADMIN_PASSWORD: {error}") from None
+    if settings.v1_database:
+        try:
+            databases.check_names(settings.v1_database)
+        except Invalid as error:
+            raise Invalid(f"INFLUXDB_DB: {error}") from None
     return True
 
 
-async def ensure(context: Context, made: setup.Made | None) -> None:
-    """Make the administrator, and its database, unless the organization ``default`` was there before.
+async def add(context: Context, change: Change, made: setup.Made | None) -> Legacy | None:
+    """Add to *change* the administrator and its database; None = the organization ``default`` is there already.
 
     Args:
-        made: what this start has set up, None = nothing: its organization may be ``default`` itself.
+        made: what the same change sets up, None = nothing: its organization may be ``default`` itself.
 
     Raises:
-        Conflict: the name is another one's. Unavailable: storage does not answer.
+        Unavailable: storage does not answer.
     """
     reader = context.records.reader()
-    name = context.settings.v1_admin_user
-    change = Change()
-    org = await reader.find_unique(Org, Org.name_key(ORG))
-    if org is not None and (made is None or made.org.id != org.id):
+    name, database = context.settings.v1_admin_user, context.settings.v1_database
+    if await reader.find_unique(Org, Org.name_key(ORG)) is not None:
         log.info("the organization default is there: INFLUXDB_ADMIN_USER changes nothing")
-        return
-    user = made.user if made is not None and org is not None else await reader.find_unique(User, User.name_key(name))
+        return None
     hashed = await context.passwords.hash(context.settings.v1_admin_password)
-    if user is None:
-        user = await _add_user(context, change, name, hashed)
+    if made is not None and (made.org.name == ORG or made.user.name == name):
+        user = made.user
     else:
-        change.require(user)
-    if org is None:
-        org = orgs.add(context, change, ORG, "", user.id)
-    else:
-        change.require(org)
+        stored = await reader.find_unique(User, User.name_key(name))
+        if stored is not None:
+            change.require(stored)
+        user = stored or await _add_user(context, change, name, hashed, made)
+    is_set_up = made is not None and made.org.name == ORG
+    org = made.org if made is not None and is_set_up else orgs.add(context, change, ORG, "", user.id)
     admin = legacy.make(context, name, org.id, user.id, all_access(org.id, user.id))
     change.create(admin, Password(id=admin.id, hash=hashed))
-    try:
-        await context.records.change(change)
-    except KeyTaken as taken:
-        raise Conflict(f"INFLUXDB_ADMIN_USER: the name is taken ({taken.key.partition(':')[0]})") from None
-    except Stale:
-        raise Conflict("INFLUXDB_ADMIN_USER: others set up at the same moment") from None
-    context.audit.record("v1.first_admin", "done", target=name, org_id=org.id, credential_id=admin.id)
-    log.info("first administrator made", user=name, org=ORG)
-    if context.settings.v1_database:
-        await _make_database(context, admin)
+    # The bucket that is set up may be that database by its name.
+    has_database = made is not None and is_set_up and mappings.virtual_names(made.bucket.name)[0] == database
+    if database and not has_database:
+        databases.add_database(context, change, org.id, database)
+    return admin
 
 
-async def _add_user(context: Context, change: Change, name: str, hashed: str) -> User:
+async def _add_user(context: Context, change: Change, name: str, hashed: str, made: setup.Made | None) -> User:
     """A user of the v2 API of the same name, who owns it all; on an instance that was never set up also that."""
     user = User(id=context.ids.sortable(), name=name)
     change.create(user)
-    if await setup.is_allowed(context):
+    if made is None and await setup.is_allowed(context):
         change.require_none(User, Org)
         change.create(
             Member(
@@ -99,9 +95,3 @@ async def _add_user(context: Context, change: Change, name: str, hashed: str) ->
     else:
         change.create(Password(id=user.id, hash=hashed))
     return user
-
-
-async def _make_database(context: Context, admin: Legacy) -> None:
-    identity = Identity("legacy", admin.id, admin.user_id, admin.org_id, admin.permissions)
-    await databases.create_database(context, identity, admin.org_id, CreateDatabase(context.settings.v1_database))
-    log.info("database made", database=context.settings.v1_database)

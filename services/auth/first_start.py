@@ -1,5 +1,5 @@
-"""First set-up from the environment of the InfluxDB 2 image, then that of the 1.x image, once storage answers; harmless
-on a restart.
+"""First set-up from the environment of the InfluxDB 2 image and that of the 1.x image, once storage answers: one batch,
+so that a crash leaves all or nothing of it; harmless on a restart and in many replicas.
 
 Source: the image's documentation, ``DOCKER_INFLUXDB_INIT_*``.
 """
@@ -13,9 +13,11 @@ from common.log import get_logger
 from services.auth import first_admin, setup
 from services.auth.config import AuthSettings
 from services.auth.context import Context
+from services.auth.records import Change, KeyTaken, Stale
 
 log = get_logger("first_start")
 ASK_AGAIN_S = 0.2
+MAX_LOST = 5
 REQUIRED = {
     "DOCKER_INFLUXDB_INIT_USERNAME": "init_username",
     "DOCKER_INFLUXDB_INIT_PASSWORD": "init_password",
@@ -54,7 +56,7 @@ def read_wanted(settings: AuthSettings) -> setup.Wanted | None:
 
 
 class FirstStart:
-    """Runs the set-up that the environment asks for; ``problem`` is what /ready shows."""
+    """Makes what the environment asks for; ``problem`` is what /ready shows."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -65,34 +67,60 @@ class FirstStart:
         try:
             wanted = read_wanted(self._context.settings)
             wants_admin = first_admin.is_wanted(self._context.settings)
-            made = None
-            if wanted is not None:
+            if wanted is not None or wants_admin:
                 self.problem = "waiting for storage to set up"
-                made = await self._set_up(wanted)
-            if wants_admin:
-                self.problem = "waiting for storage to make the first administrator"
-                await self._make_admin(made)
+                await self._until_done(wanted, wants_admin)
             self.problem = None
         except InfluxError as error:
             self.problem = f"first set-up failed: {error}"
             log.error("first set-up failed", reason=str(error))
 
-    async def _set_up(self, wanted: setup.Wanted) -> setup.Made | None:
+    async def _until_done(self, wanted: setup.Wanted | None, wants_admin: bool) -> None:
+        """Raises Conflict when a name is taken by something else, time and again."""
+        lost = 0
         while True:
             try:
-                made = await setup.set_up(self._context, wanted)
+                return await make(self._context, wanted, wants_admin)
             except Unavailable:
-                await asyncio.sleep(ASK_AGAIN_S)
-            except Conflict:
-                log.info("set up before: the DOCKER_INFLUXDB_INIT settings change nothing")
-                return None
-            else:
-                log.info("set up", user=made.user.name, org=made.org.name, bucket=made.bucket.name)
-                return made
+                pass
+            except (Stale, KeyTaken) as error:
+                # Most likely another auth was faster with the same: then there is nothing left to do.
+                lost += 1
+                if lost == MAX_LOST:
+                    what = error.key.partition(":")[0] if isinstance(error, KeyTaken) else "others change the same"
+                    raise Conflict(f"a name is taken ({what})") from None
+            await asyncio.sleep(ASK_AGAIN_S)
 
-    async def _make_admin(self, made: setup.Made | None) -> None:
-        while True:
-            try:
-                return await first_admin.ensure(self._context, made)
-            except Unavailable:
-                await asyncio.sleep(ASK_AGAIN_S)
+
+async def make(context: Context, wanted: setup.Wanted | None, wants_admin: bool) -> None:
+    """Set up, and make the first administrator, in one batch; what is there already is left alone.
+
+    Raises:
+        Stale, KeyTaken: another one was faster, with this or with something else: look again.
+        Invalid, Unprocessable: a value can't be used.
+        Unavailable: storage does not answer; it may have been made or not.
+    """
+    change = Change()
+    made = admin = None
+    if wanted is not None:
+        if await setup.is_allowed(context):
+            made = await setup.add(context, change, wanted)
+        else:
+            log.info("set up before: the DOCKER_INFLUXDB_INIT settings change nothing")
+    if wants_admin:
+        admin = await first_admin.add(context, change, made)
+    if change.is_empty():
+        return
+    await context.records.change(change)
+    if made is not None:
+        context.audit.record(
+            "setup", "ok", source="environment", target=made.user.name, user_id=made.user.id, org_id=made.org.id,
+            credential_id=made.token.id,
+        )  # fmt: skip
+        log.info("set up", user=made.user.name, org=made.org.name, bucket=made.bucket.name)
+    if admin is not None:
+        context.audit.record(
+            "v1.first_admin", "ok", source="environment", target=admin.name, user_id=admin.user_id, org_id=admin.org_id,
+            credential_id=admin.id, database=context.settings.v1_database,
+        )  # fmt: skip
+        log.info("first administrator made", user=admin.name, org=first_admin.ORG)

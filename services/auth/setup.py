@@ -75,6 +75,17 @@ async def set_up(context: Context, wanted: Wanted) -> Made:
     """Make everything, once. Raises Conflict when it was done before; Invalid, Unprocessable: nothing is made."""
     if not await is_allowed(context):
         raise Conflict(DONE)
+    change = Change()
+    made = await add(context, change, wanted)
+    try:
+        await context.records.change(change)
+    except (Stale, KeyTaken):
+        raise Conflict(DONE) from None
+    return made
+
+
+async def add(context: Context, change: Change, wanted: Wanted) -> Made:
+    """Add to *change* all that a set-up makes, if there is nothing yet. Raises Invalid, Unprocessable."""
     required = {"username": wanted.username, "org": wanted.org, "bucket": wanted.bucket}
     missing = [name for name, value in required.items() if not value]
     if missing:
@@ -84,7 +95,6 @@ async def set_up(context: Context, wanted: Wanted) -> Made:
     orgs.check_name(wanted.org)
     bucket_rules.check_name(wanted.bucket)
     bucket_rules.check_retention(wanted.retention_s, 0)
-    change = Change()
     change.require_none(User, Org)
     user = User(id=context.ids.sortable(), name=wanted.username)
     org = orgs.add(context, change, wanted.org, "", user.id)
@@ -98,10 +108,6 @@ async def set_up(context: Context, wanted: Wanted) -> Made:
     change.create(user, bucket, token, instance)
     if wanted.password:
         change.create(Password(id=user.id, hash=await context.passwords.hash(wanted.password)))
-    try:
-        await context.records.change(change)
-    except (Stale, KeyTaken):
-        raise Conflict(DONE) from None
     return Made(user, org, bucket, token, value)
 
 
