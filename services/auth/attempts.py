@@ -7,6 +7,7 @@ the first counts: strangers cannot lock a user out. docs/decisions/0030-wrong-pa
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import math
 import time
@@ -35,9 +36,9 @@ class Attempts:
         self._limit = limit
         self._max_waiting = max_waiting
         self._clock_s = clock_s
-        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
-        self._known: OrderedDict[str, float] = OrderedDict()
-        self._under_way: dict[str, int] = {}
+        self._wrong: OrderedDict[bytes, deque[float]] = OrderedDict()
+        self._known: OrderedDict[bytes, float] = OrderedDict()
+        self._under_way: dict[bytes, int] = {}
         self._changed = asyncio.Condition()
         self._waiting = 0
 
@@ -83,7 +84,7 @@ class Attempts:
             if len(self._known) > MAX_KEYS:
                 self._known.popitem(last=False)
 
-    async def _begin(self, name: str, remote: str) -> tuple[str, ...]:
+    async def _begin(self, name: str, remote: str) -> tuple[bytes, ...]:
         """Wait while those under way could use up what is left, so that the limit is exact under a flood too."""
         self.check(name, remote)
         if any(self._is_full(key) for key in self._keys(name, remote)):
@@ -103,15 +104,15 @@ class Attempts:
             self._under_way[key] = self._under_way.get(key, 0) + 1
         return keys
 
-    def _is_full(self, key: str) -> bool:
+    def _is_full(self, key: bytes) -> bool:
         return len(self._recent(key)) + self._under_way.get(key, 0) >= self._limit
 
-    def _check_key(self, key: str) -> None:
+    def _check_key(self, key: bytes) -> None:
         recent = self._recent(key)
         if len(recent) >= self._limit:
             raise TooManyRequests(REFUSED, retry_after_s=max(1, math.ceil(recent[0] + WINDOW_S - self._clock_s())))
 
-    def _recent(self, key: str) -> deque[float]:
+    def _recent(self, key: bytes) -> deque[float]:
         times = self._wrong.get(key)
         if times is None:
             return deque()
@@ -121,23 +122,28 @@ class Attempts:
             del self._wrong[key]
         return times
 
-    def _count(self, keys: tuple[str, ...]) -> None:
+    def _count(self, keys: tuple[bytes, ...]) -> None:
         for key in keys:
             self._wrong.setdefault(key, deque(maxlen=self._limit)).append(self._clock_s())
             self._wrong.move_to_end(key)
         while len(self._wrong) > MAX_KEYS:
             self._wrong.popitem(last=False)
 
-    def _keys(self, name: str, remote: str) -> tuple[str, ...]:
+    def _keys(self, name: str, remote: str) -> tuple[bytes, ...]:
         pair = _pair(name, remote)
         known_s = self._known.get(pair)
         if known_s is not None and known_s + KNOWN_FOR_S > self._clock_s():
             return (pair,)
-        return (pair, f"address {_network(remote)}", f"name {name}")
+        return (pair, _key("address", _network(remote)), _key("name", name))
 
 
-def _pair(name: str, remote: str) -> str:
-    return f"pair {_network(remote)} {name}"
+def _pair(name: str, remote: str) -> bytes:
+    return _key("pair", _network(remote), name)
+
+
+def _key(*parts: str) -> bytes:
+    """Of one size, however long a name is: the bound on keys is one on memory."""
+    return hashlib.blake2b(" ".join(parts).encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def _network(remote: str) -> str:

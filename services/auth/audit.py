@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,8 @@ STDERR, OFF = "stderr", "off"
 MAX_PENDING = 10_000
 MAX_TEXT = 256
 OLD_FILES = 4
+# A token or cookie that its user took for a user name, or a 1.x token: 86 characters of base64, or two dots.
+SECRET = re.compile(r"[A-Za-z0-9_-]{80,}={0,2}|[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{40,}")
 WRITE_EVERY_S = 0.1
 
 
@@ -106,5 +109,6 @@ def _line(event: str, result: str, facts: dict[str, Any]) -> bytes:
 
 def _short(value: Any) -> Any:
     if isinstance(value, str):
+        value = SECRET.sub("***", value[: 2 * MAX_TEXT])
         return value[:MAX_TEXT].encode("utf-8", "replace").decode()
     return value

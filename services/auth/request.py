@@ -35,9 +35,9 @@ class Request:
     identity: Identity | None = None
     scheme: str = ""
     user: str = ""
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     remote: str = ""
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     params: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
 

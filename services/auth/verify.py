@@ -11,7 +11,7 @@ import dataclasses
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -41,7 +41,7 @@ class Credential:
     dialect: str
     scheme: str
     user: str
-    secret: str
+    secret: str = field(repr=False)
     remote: str = ""
 
 
@@ -180,9 +180,8 @@ class Verifier:
             if not await self._context.passwords.matches(credential.secret, password.hash):
                 raise Unauthorized(UNKNOWN[V1])
             return await self._identify(reader, legacy, "legacy", V1)
-        if legacy and legacy.status != ACTIVE:
-            raise Unauthorized(UNKNOWN[V1])
-        found = await self._find_token(reader, credential.secret, V1)
+        is_inactive = legacy is not None and legacy.status != ACTIVE
+        found = None if is_inactive else await self._find_token(reader, credential.secret, V1)
         if found is None:
             # As slow as a wrong password, so that the time does not tell which names exist.
             await self._context.passwords.matches(credential.secret, None)

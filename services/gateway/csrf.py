@@ -1,4 +1,4 @@
-"""Requests that another site makes a browser send with its session cookie · pure.
+"""Requests that another site makes a browser send with its session cookie, or to the set-up · pure.
 
 The cookie is SameSite=Strict; this holds where that does not (old browsers, other ports of the same host).
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from common.errors import Forbidden
 
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
-REFUSED = "a request with a session cookie has to come from the same origin"
+REFUSED = "a request of a browser with a session cookie, or to set up, has to come from the same origin"
 
 
 def check(method: str, headers: Mapping[str, str]) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,29 @@ class Caller:
         return self.identity.org_id or self.identity.user_id
 
 
+class _Lane:
+    """Credentials that are being asked about: some at once, others waiting for them.
+
+    Passwords have a lane of their own: each may wait 0.1 s and more for its hash, and wrong ones cost nothing to send.
+    """
+
+    def __init__(self) -> None:
+        self._slots = asyncio.Semaphore(MAX_ASKING)
+        self._count = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A turn to ask. Raises Unavailable when too many wait for theirs."""
+        if self._count >= MAX_WAITING:
+            raise Unavailable(f"more than {MAX_WAITING} credentials are being verified")
+        self._count += 1
+        try:
+            async with self._slots:
+                yield
+        finally:
+            self._count -= 1
+
+
 class Identities:
     """Verifies credentials.
 
@@ -71,7 +95,7 @@ class Identities:
         self.cache: ToldCache[Caller] = ToldCache(max_entries, clock_s)
         self._asking: dict[bytes, asyncio.Task[Caller]] = {}
         self._used: dict[str, int] = {}
-        self._slots = asyncio.Semaphore(MAX_ASKING)
+        self._lanes = {True: _Lane(), False: _Lane()}  # of passwords, and of the rest
 
     def key_of(self, dialect: str, credential: Credential, remote: str) -> bytes:
         """Under what a credential is remembered; a password for each address, since auth counts wrong ones by it."""
@@ -84,21 +108,27 @@ class Identities:
         if credential is None:
             raise Unauthorized("unauthorized access")
         key = self.key_of(dialect, credential, remote)
-        caller = self.cache.find(key)
+        caller = self.recall(key)
         if caller is not None:
-            expires_ms = caller.identity.expires_ms
-            now_ms = self._clock_ms()
-            if expires_ms is None or now_ms < expires_ms:
-                self._note(caller.identity, now_ms)
-                return caller
+            return caller
         asking = self._asking.get(key)
         if asking is None:
-            if len(self._asking) >= MAX_WAITING:
-                raise Unavailable(f"more than {MAX_WAITING} credentials are being verified")
             asking = self._asking[key] = asyncio.create_task(self._ask(key, dialect, credential, remote))
             asking.add_done_callback(lambda task: self._forget(key, task))
         # Shielded: others may wait for the same answer when this client goes away.
         return await asyncio.shield(asking)
+
+    def recall(self, key: bytes) -> Caller | None:
+        """Who that is by what is remembered under *key* (``key_of``); None = ask."""
+        caller = self.cache.find(key)
+        if caller is None:
+            return None
+        expires_ms = caller.identity.expires_ms
+        now_ms = self._clock_ms()
+        if expires_ms is not None and now_ms >= expires_ms:
+            return None
+        self._note(caller.identity, now_ms)
+        return caller
 
     def _note(self, identity: Identity, now_ms: int) -> None:
         if identity.kind in ("token", "legacy") and (
@@ -136,8 +166,9 @@ class Identities:
             "secret": credential.secret,
             "remote": remote,
         }
+        lane = self._lanes[credential.scheme in PASSWORD_SCHEMES]
         for pause_s in OVERTAKEN_PAUSES_S:
-            async with self._slots:
+            async with lane.turn():
                 answer = await self._client.call(
                     self._auth_url, "auth.verify", head, timeout_s=ASK_TIMEOUT_S, retry_for_s=ASK_RETRY_S
                 )

@@ -21,6 +21,7 @@ from services.gateway.relay import passed_on
 from services.gateway.routes import is_open_rest
 
 SETTING = "TIDEGATE_REST_MAX_BODY_BYTES"
+SETUP = "/api/v2/setup"
 PASSED_HEADERS = ("content-type", "accept", "origin")
 TIMEOUT_S = 30.0
 # Auth may be starting again; only what changes nothing is asked twice.
@@ -48,7 +49,8 @@ async def rest(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
     if not is_open_rest(request.method, exchange.path):
         identity = (await gateway.caller_of(exchange)).wire
     own = _own_credential(exchange)
-    if own is not None and own.scheme == "session":
+    # A browser may reach a server that is not set up yet, and anyone may set that up: no other site may make it do so.
+    if (own is not None and own.scheme == "session") or exchange.path.rstrip("/") == SETUP:
         csrf.check(request.method, request.headers)
     head: dict[str, Any] = {
         "method": request.method,

@@ -50,7 +50,7 @@ class PlayedService:
 
 
 class PlayedAuth:
-    """Knows the secrets in ``known``; keeps what it was asked."""
+    """Knows the secrets in ``known``; keeps what it was asked; ``hold`` makes passwords wait."""
 
     def __init__(self) -> None:
         self.known: dict[str, Identity] = {"good": identity(), "other": identity("00000000000000bb", "2")}
@@ -59,6 +59,7 @@ class PlayedAuth:
         self.rest_answer: Callable[[dict[str, Any], bytes], Reply] = lambda _head, _body: Reply(
             {"status": 200, "headers": [["Content-Type", "application/json; charset=utf-8"]]}, [b"{}"]
         )
+        self.hold: asyncio.Event | None = None
         self.number = 1
         self.instances: list[list[str]] = []
         self.feeds: list[asyncio.Queue[list[dict[str, Any]] | None]] = []
@@ -67,6 +68,8 @@ class PlayedAuth:
     async def _verify(self, call: Call) -> Reply:
         await call.finish()
         self.asked.append(call.head)
+        if self.hold is not None and call.head["scheme"] == "query":
+            await self.hold.wait()
         found = self.known.get(call.head["secret"])
         if found is None:
             raise Unauthorized("Unauthorized" if call.head["dialect"] == "v1" else "unauthorized access")

@@ -18,7 +18,8 @@ import structlog
 from common import log
 from common.errors import Forbidden, Invalid, NotFound, Unavailable
 from common.rpc import Reply
-from tests.services.gateway_parts import ORG, TOKEN, Parts, PlayedIngest, identity, running
+from services.gateway.identity import MAX_ASKING
+from tests.services.gateway_parts import ORG, TOKEN, Parts, PlayedIngest, error_body, identity, running
 
 OTHER = {"Authorization": "Token other"}
 
@@ -311,6 +312,27 @@ async def test_an_answer_that_stays_behind_a_change_is_never_an_allowance(parts:
     assert (status, headers["Retry-After"]) == (503, "1")
     parts.auth.number = 5
     assert await parts.write() == 204
+
+
+async def test_a_flood_of_passwords_holds_up_no_token(parts: Parts) -> None:
+    parts.auth.hold = asyncio.Event()
+    flood = [asyncio.create_task(parts.write(path=f"/write?db=d&u=u{n}&p=wrong")) for n in range(MAX_ASKING + 16)]
+    while len(parts.auth.asked) < MAX_ASKING:
+        await asyncio.sleep(0.005)
+    assert await parts.write() == 204
+    parts.auth.hold.set()
+    assert set(await asyncio.gather(*flood)) == {401}
+
+
+@pytest.mark.parametrize("site", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://elsewhere.example"}])
+async def test_another_site_cannot_make_a_browser_set_the_server_up(parts: Parts, site: dict[str, str]) -> None:
+    for path in ("/api/v2/setup", "/api/v2/setup/"):
+        status, _, body = await parts.ask("POST", path, data=b"{}", headers=site)
+        assert (status, error_body(body)["code"]) == (403, "forbidden")
+        assert (await parts.ask("GET", path, headers=site))[0] == 200
+    assert [head["method"] for head, _ in parts.auth.rest] == ["GET", "GET"]
+    for own in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": parts.url}):
+        assert (await parts.ask("POST", "/api/v2/setup", data=b"{}", headers=own))[0] == 200
 
 
 async def test_a_refusal_is_asked_each_time(parts: Parts) -> None:

@@ -105,3 +105,8 @@ async def test_no_limit_is_no_limit() -> None:
     attempts = Attempts(0)
     await _wrong(attempts, "a", "10.0.0.1", 50)
     await _right(attempts, "a", "10.0.0.1")
+
+
+async def test_a_long_name_takes_no_more_memory_than_a_short_one(attempts: Attempts) -> None:
+    await _wrong(attempts, "n" * 4000, "10.0.0.1")
+    assert {len(key) for key in (*attempts._wrong, *attempts._known)} == {16}

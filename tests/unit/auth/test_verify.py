@@ -91,6 +91,30 @@ async def test_a_password_replaced_while_it_is_checked_is_refused(
     assert (await world.identity("the-new-one", "basic", "telegraf", "v1")).kind == "legacy"
 
 
+@pytest.mark.parametrize("status", ["active", "inactive"])
+@pytest.mark.parametrize("has_password", [True, False])
+async def test_the_time_of_a_refusal_tells_nothing_of_a_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: str, has_password: bool
+) -> None:
+    permissions = [{"action": "read", "resource": {"type": "buckets"}}]
+    body = {"orgID": (await world.identity()).org_id, "token": "n", "permissions": permissions, "status": status}
+    made = await _json(world, "POST", "/legacy/authorizations", body)
+    if has_password:
+        await _json(world, "POST", f"/legacy/authorizations/{made['id']}/password", {"password": "long-enough"})
+    checks = []
+    matches = world.context.passwords.matches
+
+    async def count(password: str, stored: str | None) -> bool:
+        checks.append(password)
+        return await matches(password, stored)
+
+    monkeypatch.setattr(world.context.passwords, "matches", count)
+    for name in ("n", "nobody"):
+        with pytest.raises(Unauthorized):
+            await world.identity("wrong-password", "basic", name, "v1")
+    assert len(checks) == 2
+
+
 async def test_a_secret_over_72_bytes_is_refused_not_a_fault(world: World) -> None:
     with pytest.raises(Unauthorized):
         await world.identity("x" * 100, "basic", USER, "v1")
