@@ -28,7 +28,7 @@ HELD_BYTES = 1 << 20
 # Of a piece of an answer that is not chunked.
 MAX_CELLS = 100_000
 # A document with more cells than this is printed in a thread.
-CELLS_ON_LOOP = 1_000
+CELLS_ON_LOOP = 2_500
 # Errors that belong to a statement; all others are the service's own.
 STATEMENT_CODES = frozenset(
     ("invalid", "not found", "not implemented", "forbidden", "unprocessable entity", "conflict", "empty value")

@@ -24,6 +24,7 @@ from services.query import units
 from services.query.engine.frame import Piece, SeriesTable
 from services.query.liveness import Living, Mask, chunks_wanted, hidden_by, only, stones_on, with_keys_of
 from services.query.series_index import SeriesIndex
+from services.query.unit_cache import UnitCache, UnitKey
 from services.query.units import Segment, Unit
 
 # How often a query plans again because segments were replaced under it.
@@ -35,12 +36,10 @@ MAX_BUCKETS = 1_000
 MAX_TOGETHER = 64
 # Chunks asked for in one call, so that no answer is without bound.
 MAX_FETCHED_BYTES = 64 << 20
+# Up to so many runs are looked at for overlaps on the event loop: a thread costs more than the work.
+RUNS_ON_LOOP = 4_000
 # Decoded columns may take this part of the process's budget; the rest is for queries under way.
 CACHE_SHARE = 0.6
-
-
-# (bucket, measurement) and the ids of the segments that a unit is made of.
-UnitKey = tuple[tuple[str, str], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +97,17 @@ class Measured:
     tombstones: tuple[Tombstone, ...]
     generation: int
     living: SeriesTable
+
+    @property
+    def fields_by_shard(self) -> tuple[tuple[int, str, FieldType], ...]:
+        """(start of the shard, name, type) of each field, as ``MeasurementInfo`` has it."""
+        found = {
+            (start_ns, name, type)
+            for (start_ns, _), segments in self.shards.items()
+            for segment in segments
+            for name, (_, type) in segment.chunks.items()
+        }
+        return tuple(sorted(found))
 
     def fields(self, start_ns: int, stop_ns: int) -> dict[str, FieldType]:
         """Fields in the shards that touch the range; of several types the first of ``FieldType``."""
@@ -312,7 +322,8 @@ class Reader:
     ) -> list[Unit]:
         """The units of a shard with the columns *names*, overlapping ones merged."""
         resolved = [await self._unit(held, group, names, stones) for group in units.plan_units(wanted)]
-        if await asyncio.to_thread(units.overlapping, resolved):
+        few = sum(len(unit.codes) for unit in resolved) <= RUNS_ON_LOOP
+        if units.overlapping(resolved) if few else await asyncio.to_thread(units.overlapping, resolved):
             return [await self._unit(held, tuple(wanted), names, stones)]
         return resolved
 
@@ -548,55 +559,3 @@ def _piece(unit: Unit, names: Sequence[str], shard_start_ns: int) -> Piece | Non
     if names and not columns:
         return None
     return Piece(unit.codes, unit.offsets, unit.times, columns, shard_start_ns, unit.bounds)
-
-
-class UnitCache:
-    """Decoded units, the least recently used of which go first when bytes run short."""
-
-    def __init__(self, budget: Budget, limit_bytes: int) -> None:
-        self._budget = budget
-        self._limit_bytes = limit_bytes
-        self._entries: OrderedDict[UnitKey, tuple[Unit, int]] = OrderedDict()
-        self.used_bytes = 0
-
-    def find(self, key: UnitKey) -> Unit | None:
-        """The unit kept under *key*, which counts as used just now."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        self._entries.move_to_end(key)
-        return entry[0]
-
-    def keep(self, key: UnitKey, unit: Unit) -> None:
-        """Keep *unit*, or count it anew when it has grown; not at all when it is larger than the cache."""
-        self._remove(key)
-        size = unit.structure_bytes + sum(map(units.column_bytes, unit.columns.values()))
-        if size > self._limit_bytes:
-            return
-        self.make_room(size)
-        self._budget.take(size)
-        self._entries[key] = (unit, size)
-        self.used_bytes += size
-
-    def make_room(self, size: int) -> None:
-        """Give up entries until *size* more bytes fit, in the cache and in the budget, as far as that helps."""
-        while self._entries and (
-            self.used_bytes + size > self._limit_bytes or self._budget.used_bytes + size > self._budget.limit_bytes
-        ):
-            self._remove(next(iter(self._entries)))
-
-    def make_room_in_budget(self, size: int) -> None:
-        """Give up entries until *size* bytes fit in the budget, as far as that helps: for others than this cache."""
-        while self._entries and self._budget.used_bytes + size > self._budget.limit_bytes:
-            self._remove(next(iter(self._entries)))
-
-    def drop(self, measurement: tuple[str, str]) -> None:
-        """Forget all units of a measurement."""
-        for key in [key for key in self._entries if key[0] == measurement]:
-            self._remove(key)
-
-    def _remove(self, key: UnitKey) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._budget.give(entry[1])
-            self.used_bytes -= entry[1]

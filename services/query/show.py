@@ -26,6 +26,8 @@ from services.query.show_tables import Found
 from services.query.show_where import Dialect, ShowCondition, split_condition
 
 _ALL_TIME = ShowCondition(None)
+# Tags of up to so many series are looked at on the event loop: a thread costs more than the work.
+SERIES_ON_LOOP = 2_000
 # Measurements whose series are read at the same time.
 _TOGETHER = 64
 
@@ -54,6 +56,11 @@ class _Chosen:
     names: set[str] = field(default_factory=set)
     patterns: list[Callable[[str], bool]] = field(default_factory=list)
     every: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether it says all the names itself, so that the bucket need not be looked through."""
+        return not self.every and not self.patterns
 
     def takes(self, name: str) -> bool:
         return self.every or name in self.names or any(pattern(name) for pattern in self.patterns)
@@ -89,6 +96,11 @@ async def _find(
     by_name: dict[str, list[Found]] = {}
     for choice in chosen:
         bucket = choice.bucket
+        if choice.named and with_series:
+            for each in await _find_named(context, choice):
+                if _touches(each.fields, bucket, condition):
+                    by_name.setdefault(each.name, []).append(each)
+            continue
         infos = [
             info
             for info in await context.reader.measurements(bucket)
@@ -103,6 +115,12 @@ async def _find(
             for info, table in zip(some, tables, strict=True):
                 by_name.setdefault(info.name, []).append(Found(info.name, info.fields, table))
     return [by_name[name] for name in sorted(by_name)]
+
+
+async def _find_named(context: QueryContext, choice: _Chosen) -> list[Found]:
+    """What there is of the measurements that *choice* names, in one call to storage."""
+    found = await asyncio.gather(*(context.reader.measured(choice.bucket, name) for name in sorted(choice.names)))
+    return [Found(each.name, each.fields_by_shard, each.living) for each in found if each is not None]
 
 
 def _touches(fields: Iterable[tuple[int, str, FieldType]], bucket: Bucket, condition: ShowCondition) -> bool:
@@ -208,7 +226,12 @@ async def tag_keys(statement: tree.ShowTagKeys, context: QueryContext) -> AsyncI
     """SHOW TAG KEYS; WITH KEY does not filter and SLIMIT does nothing, as there."""
     condition = split_condition(statement.condition, context.now_ns, Dialect.METAQUERY)
     for entries in await _find_default(statement, context, condition):
-        keys = await asyncio.to_thread(show_tables.tag_keys, entries, condition.tags)
+        few = sum(entry.count for entry in entries) <= SERIES_ON_LOOP
+        keys = (
+            show_tables.tag_keys(entries, condition.tags)
+            if few
+            else await asyncio.to_thread(show_tables.tag_keys, entries, condition.tags)
+        )
         keys = _limited(statement.limits, keys)
         if keys:
             yield ResultSeries(entries[0].name, (), (_strings("tagKey", keys),))
@@ -220,11 +243,13 @@ async def tag_values(statement: tree.ShowTagValues, context: QueryContext) -> As
     wanted = key_filter(statement.keys)
 
     def answer(entries: list[Found]) -> ResultSeries | None:
-        rows = _limited(statement.limits, show_tables.tag_values(entries, condition.tags, wanted))
-        return ResultSeries(entries[0].name, (), _rows(("key", "value"), rows)) if rows else None
+        keys, values = show_tables.tag_values(entries, condition.tags, wanted)
+        keys, values = _limited(statement.limits, keys), _limited(statement.limits, values)
+        return ResultSeries(entries[0].name, (), (_strings("key", keys), _strings("value", values))) if keys else None
 
     for entries in await _find_default(statement, context, condition):
-        found = await asyncio.to_thread(answer, entries)
+        few = sum(entry.count for entry in entries) <= SERIES_ON_LOOP
+        found = answer(entries) if few else await asyncio.to_thread(answer, entries)
         if found is not None:
             yield found
 

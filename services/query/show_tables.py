@@ -32,6 +32,10 @@ class Found:
     fields: tuple[tuple[int, str, FieldType], ...]
     table: SeriesTable | None = None
 
+    @property
+    def count(self) -> int:
+        return 0 if self.table is None else self.table.count
+
     def series(self, tags: tree.Expr | None) -> tuple[SeriesTable, Mask | None]:
         """The table, and which of its series a condition keeps; None = all."""
         assert self.table is not None
@@ -67,15 +71,30 @@ def _used(table: SeriesTable, key: str, mask: Mask | None) -> NDArray[np.int64]:
 
 def tag_values(
     entries: Sequence[Found], tags: tree.Expr | None, wanted: Callable[[str], bool]
-) -> list[tuple[str, str]]:
-    """(key, value) of the kept series for each wanted key, sorted."""
-    values: dict[str, set[str]] = {}
+) -> tuple[list[str], list[str]]:
+    """Keys and values of the kept series for each wanted key, row by row, sorted."""
+    of_key: dict[str, list[list[str]]] = {}
     for entry in entries:
         table, mask = entry.series(tags)
         for key in table.keys:
             if wanted(key):
-                values.setdefault(key, set()).update(table.words[key][_used(table, key, mask)].tolist())
-    return [(key, value) for key in sorted(values) for value in sorted(values[key])]
+                of_key.setdefault(key, []).append(_sorted_values(table, key, mask))
+    keys: list[str] = []
+    values: list[str] = []
+    for key in sorted(of_key):
+        found = of_key[key]
+        merged = found[0] if len(found) == 1 else sorted(set().union(*found))
+        keys += [key] * len(merged)
+        values += merged
+    return keys, values
+
+
+def _sorted_values(table: SeriesTable, key: str, mask: Mask | None) -> list[str]:
+    codes = _used(table, key, mask)
+    if len(codes) > 1:
+        codes = codes[np.argsort(table.word_ranks(key)[codes])]
+    values: list[str] = table.words[key][codes].tolist()
+    return values
 
 
 def field_keys(entries: Sequence[Found]) -> list[tuple[str, str]]:
@@ -126,7 +145,7 @@ def count(
     if counted is tree.Counted.TAG_KEY:
         total = len(tag_keys(entries, tags))
     elif counted is tree.Counted.TAG_VALUES:
-        total = len(tag_values(entries, tags, wanted or (lambda _: True)))
+        total = len(tag_values(entries, tags, wanted or (lambda _: True))[0])
     else:
         total = len({name for entry in entries for _, name, _ in entry.fields})
     return [((), total)] if total else []

@@ -43,6 +43,13 @@ class Info:
     fields: tuple[tuple[int, str, FieldType], ...]
 
 
+@dataclass(frozen=True)
+class State:
+    name: str
+    fields_by_shard: tuple[tuple[int, str, FieldType], ...]
+    living: SeriesTable
+
+
 @dataclass
 class FakeReader:
     """Stands for the reader of storage: measurements and their tag sets by bucket."""
@@ -57,6 +64,10 @@ class FakeReader:
 
     async def series(self, bucket: Bucket, name: str) -> SeriesTable:
         return table_of_tags(self.tags[bucket.id][name])
+
+    async def measured(self, bucket: Bucket, name: str) -> State | None:
+        fields = [info.fields for info in await self.measurements(bucket) if info.name == name]
+        return State(name, fields[0], await self.series(bucket, name)) if fields else None
 
 
 @dataclass
