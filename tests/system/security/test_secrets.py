@@ -24,6 +24,7 @@ from tests.stack import PASSWORD, USER, Stack
 from tests.system.security.figures import fresh, make_token, permission, show, sign_in
 
 SHARED = "the-shared-phrase-of-1x-tokens-" + secrets.token_hex(8)
+SERVICES = ("gateway", "auth", "ingest", "query", "storage")
 ENVIRONMENT = {
     "TIDEGATE_ACCESS_LOG": "all",
     "TIDEGATE_MAX_WRONG_PASSWORDS": "10",
@@ -135,10 +136,16 @@ def test_s01_s26_no_secret_is_written_anywhere(talkative: Stack) -> None:
     searched = [("metrics", page), ("log", stack.log_path.read_bytes())]
     searched += [(str(p), p.read_bytes()) for p in (stack.folder / "data").rglob("*") if p.is_file()]
     hits = [place for place, content in searched for needle in needles if needle in content]
+    hits += [f"core dump of {service}" for service in SERVICES if _core_limit(stack, service) != (0, 0)]
     print(hits)
     show("S01", f"{len(hits)}/{len(searched)}files", 0, not hits and len(searched) > 4)
     logged = stack.log_path.read_text()
     show("S26", logged.count(password) + logged.count(tokens[0]), 0, '"p": "***"' in logged or '"p":"***"' in logged)
+
+
+def _core_limit(stack: Stack, service: str) -> tuple[int, int]:
+    """How long a core dump of the service may be: the memory of a process holds secrets."""
+    return psutil.Process(stack.pids(service)[0]).rlimit(psutil.RLIMIT_CORE)
 
 
 def test_s25_no_secret_of_the_settings_is_shown(talkative: Stack) -> None:
