@@ -19,6 +19,7 @@ from common.log import get_logger
 from common.rpc import RpcClient
 from services.query import compile
 from services.query.administer import Administration
+from services.query.allowance import Allowance
 from services.query.config import QuerySettings
 from services.query.context import SelectLimits
 from services.query.delete_request import Deletes
@@ -50,6 +51,9 @@ class Query:
             SelectLimits(settings.query_max_points, settings.query_max_series, settings.query_max_buckets),
             settings.query_max_rows,
             settings.query_slow_s,
+            settings.query_timeout_s,
+            settings.query_max_chars,
+            Allowance(settings.query_token_s, time.monotonic),
         )
         metrics = Metrics(
             registry,
@@ -70,8 +74,6 @@ class Query:
             metrics,
             self.peers,
             limits,
-            settings.query_timeout_s,
-            settings.query_max_chars,
             Deletes(client, settings.auth_url, self.reader),
         )
         self.feed = FeedFollower(

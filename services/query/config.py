@@ -25,6 +25,9 @@ class QuerySettings(ServiceSettings):
     query_max_rows: int = Field(
         0, ge=0, description="Most rows of an answer that is not chunked; past it: partial; 0 = any."
     )
+    query_token_s: float = Field(
+        0.0, ge=0, description="Seconds for which the queries of one token may run in a minute; then 429; 0 = any."
+    )
     query_slow_s: float = Field(0.0, ge=0, description="Queries that take longer are logged, no secrets; 0 = none.")
     query_max_chars: int = Field(1 << 20, gt=0, description="Longest text of the parameters q and params.")
 

@@ -9,10 +9,11 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from common.errors import Invalid, NotFound, TooLarge
+from common.errors import Invalid, NotFound, TooLarge, Unavailable
 from common.identity import Identity
 from common.log import get_logger
 from common.rpc import Call, Handler, Reply
+from services.query.allowance import Allowance
 from services.query.context import MappingSource, QueryContext, SelectLimits
 from services.query.delete_request import Deletes
 from services.query.execute import Executor, Limits, execute
@@ -34,8 +35,8 @@ MAX_DELETE_BYTES = 16 << 20
 log = get_logger("query")
 DEFAULT_CHUNK_ROWS = 10_000
 MAX_CHUNK_ROWS = 1_000_000
-# The gateway takes no larger part of an answer at a time.
-MAX_PART_BYTES = 4 << 20
+# Of an answer that is made large: what a slow reader keeps in the buffers of two services is a few of them.
+MAX_PART_BYTES = 256 << 10
 # Texts longer than this are parsed in a thread.
 CHARS_ON_LOOP = 4_096
 
@@ -132,11 +133,17 @@ class RequestLimits:
     Attributes:
         max_rows: of an answer that is not chunked.
         slow_s: a request that takes longer is logged.
+        timeout_s: longest time that one may take, and that it may wait for its reader, all waits together.
+        max_chars: longest text.
+        allowance: of each token.
     """
 
     select: SelectLimits
     max_rows: int
     slow_s: float
+    timeout_s: float
+    max_chars: int
+    allowance: Allowance
 
 
 class Methods:
@@ -151,8 +158,6 @@ class Methods:
         metrics: Metrics,
         peers: Peers,
         limits: RequestLimits,
-        timeout_s: float,
-        max_chars: int,
         deletes: Deletes,
     ) -> None:
         self._deletes = deletes
@@ -164,8 +169,6 @@ class Methods:
         self._metrics = metrics
         self._peers = peers
         self._limits = limits
-        self._timeout_s = timeout_s
-        self._max_chars = max_chars
 
     def handlers(self) -> Mapping[str, Handler]:
         return {"influxql": self.influxql, "queries": self.queries, "kill": self.kill, "delete": self.delete}
@@ -196,7 +199,8 @@ class Methods:
 
     async def influxql(self, call: Call) -> Reply:
         await call.finish()
-        query = decode_query(call.head, self._max_chars)
+        query = decode_query(call.head, self._limits.max_chars)
+        self._limits.allowance.check(query.identity.credential_id)
         statements = await self._parser.parse(query)
         content_type = choose_type(query.accept)
         headers = [["Content-Type", content_type]]
@@ -216,12 +220,12 @@ class Methods:
     async def _answer(
         self, query: Query, statements: Sequence[tree.Statement], content_type: str, running: Running
     ) -> AsyncGenerator[bytes, None]:
-        with self._metrics.measured(), self._told_when_slow(running):
+        with self._metrics.measured(), self._counted(running):
             running.enter(Phase.WAITING)
             async with self._slots.turn(running):
                 running.enter(Phase.PLANNING)
                 context = await self._context(query, running)
-                deadline_s = asyncio.get_running_loop().time() + self._timeout_s
+                deadline_s = asyncio.get_running_loop().time() + self._limits.timeout_s
                 limits = Limits(query.max_rows, deadline_s, query.style.chunked, self._limits.max_rows)
                 renderer = make_renderer(content_type, query.style)
                 async with aclosing(execute(statements, context, renderer, limits, self._executors)) as pieces:
@@ -229,16 +233,21 @@ class Methods:
                         for start in range(0, len(piece), MAX_PART_BYTES):
                             with running.sending():
                                 yield piece[start : start + MAX_PART_BYTES]
+                            # Its slot and memory are others' too.
+                            if running.cost.seconds[Phase.SENDING] > self._limits.timeout_s:
+                                raise Unavailable("the answer is not taken in TIDEGATE_QUERY_TIMEOUT_S")
 
     @contextmanager
-    def _told_when_slow(self, running: Running) -> Iterator[None]:
-        """List *running* for the length of the block, and log it when that was long."""
+    def _counted(self, running: Running) -> Iterator[None]:
+        """List *running* for the length of the block, count it for its token, and log it when that was long."""
         with self._peers.queries.entered(running, self._peers.replica):
             try:
                 yield
             finally:
+                running.enter(running.phase)
+                if running.identity is not None:
+                    self._limits.allowance.spend(running.identity.credential_id, running.worked_s)
                 if self._limits.slow_s and running.seconds > self._limits.slow_s:
-                    running.enter(running.phase)
                     log.warning(
                         "slow query",
                         query=running.text,

@@ -92,6 +92,11 @@ class Running:
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
+    @property
+    def worked_s(self) -> float:
+        """Seconds in which it has neither waited for its turn nor for its reader."""
+        return sum(s for phase, s in self.cost.seconds.items() if phase not in (Phase.WAITING, Phase.SENDING))
+
     def enter(self, phase: Phase) -> None:
         """Go on to *phase*; the time since the last change is that of the phase which ends."""
         now = time.monotonic()

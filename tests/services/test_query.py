@@ -15,12 +15,13 @@ import msgpack
 import numpy as np
 import pytest
 
-from common.errors import Invalid, NotFound, TooLarge, Unavailable
+from common.errors import Invalid, NotFound, TooLarge, TooManyRequests, Unavailable
 from common.identity import Identity, Permission
 from common.rpc import Answer, Call, Reply, RpcClient
 from common.web import Server, internal_app, make_registry
 from common.wire import Keys
 from services.query import show
+from services.query.allowance import Allowance
 from services.query.context import SelectLimits
 from services.query.delete_request import Deletes
 from services.query.influxql import tree
@@ -110,7 +111,13 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    played: Played | None = None, *, running: int = 4, waiting: int = 4, wait_s: float = 5, timeout_s: float = 60
+    played: Played | None = None,
+    *,
+    running: int = 4,
+    waiting: int = 4,
+    wait_s: float = 5,
+    timeout_s: float = 60,
+    token_s: float = 0,
 ) -> AsyncIterator[Service]:
     played = played or Played()
     client = RpcClient(KEYS, "query")
@@ -130,9 +137,7 @@ async def service(
         Slots(running, waiting, wait_s),
         Metrics(make_registry(), {}),
         Peers(queries, client, lambda: None),
-        RequestLimits(SelectLimits(), 0, 0.0),
-        timeout_s,
-        10_000,
+        RequestLimits(SelectLimits(), 0, 0.0, timeout_s, 10_000, Allowance(token_s, time.monotonic)),
         Deletes(client, "", reader),
     )
     server = Server(internal_app("query", KEYS, methods.handlers(), dict), "127.0.0.1", 0)
@@ -239,15 +244,18 @@ async def test_large_answers_come_in_parts_and_whole() -> None:
         assert len(answer.parts) > 1
         assert sum(len(s["values"]) for s in json.loads(b"".join(answer.parts))["results"][0]["series"]) == 200_000
         chunked = await query.ask(epoch="ns", chunked="true", chunk_size="7000", accept="application/x-msgpack")
-        assert len(chunked.parts) == 30
-        first = msgpack.unpackb(chunked.parts[0], strict_map_key=False)["results"][0]
-        assert len(first["series"][0]["values"]) == 7_000
+        unpacker = msgpack.Unpacker(strict_map_key=False)
+        unpacker.feed(b"".join(chunked.parts))
+        chunks = list(unpacker)
+        assert len(chunks) == 30
+        assert len(chunks[0]["results"][0]["series"][0]["values"]) == 7_000
 
 
 @pytest.mark.parametrize("size", ["", "x", "0", "-5", "9" * 30])
 async def test_an_odd_chunk_size_is_the_default(size: str) -> None:
     async with service(Played(rows=10_001)) as query:
-        assert len((await query.ask(chunked="true", chunk_size=size)).parts) == 2
+        answer = b"".join((await query.ask(chunked="true", chunk_size=size)).parts)
+        assert len(answer.splitlines()) == 2
 
 
 async def test_trouble_of_our_own_fails_the_request_or_cuts_the_answer() -> None:
@@ -335,9 +343,18 @@ async def test_a_query_that_is_killed_while_it_is_sent_breaks_off_at_once() -> N
         assert query.played.running == 0
 
 
+async def test_a_token_that_has_used_up_its_time_is_told_429() -> None:
+    async with service(Played(pause_s=0.2), token_s=0.1) as query:
+        await query.ask()
+        with pytest.raises(TooManyRequests) as caught:
+            await query.ask()
+        assert "TIDEGATE_QUERY_TOKEN_S" in str(caught.value)
+        assert (caught.value.retry_after_s or 0) >= 1
+
+
 async def test_no_part_of_an_answer_is_too_large_for_the_gateway() -> None:
     async with service(Played(rows=1_000_000)) as query:
         for accept in ("", "application/x-msgpack"):
             answer = await query.ask(epoch="ns", accept=accept)
             assert len(answer.parts) > 2
-            assert max(map(len, answer.parts)) <= 4 << 20
+            assert max(map(len, answer.parts)) <= 256 << 10
