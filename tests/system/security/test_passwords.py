@@ -195,3 +195,10 @@ def test_a_weak_password_from_before_has_to_be_replaced_before_signing_in(own_st
     me = own_stack.json("GET", "/api/v2/me")["id"]
     own_stack.json("POST", f"/api/v2/users/{me}/password", {"password": "Stronger_Password"})
     sign_in(own_stack, USER, "Stronger_Password")
+
+
+def test_sessions_outlive_a_restart(own_stack: Stack) -> None:
+    cookie = {"Cookie": sign_in(own_stack, USER, PASSWORD)}
+    own_stack.stop()
+    own_stack.start()
+    assert own_stack.request("GET", "/api/v2/me", None, headers=cookie).status_code == 200
