@@ -6,6 +6,7 @@ share a key. Source: docs/rpc.md, "storage.change_records" and "tag".
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
@@ -76,6 +77,10 @@ class Password(Entity):
 
     KIND = "password"
     hash: str
+
+    def mark(self) -> str:
+        """Tells it from the one before it and the one after it: each hash has a salt of its own."""
+        return hashlib.sha256(self.hash.encode()).hexdigest()[:32]
 
     def tags(self) -> list[str]:
         return [f"user:{self.id}", f"auth:{self.id}"]
@@ -264,13 +269,15 @@ class LastUse(Entity):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session(Entity):
-    """``key`` is the keyed hash of the cookie."""
+    """``key`` is the keyed hash of the cookie; ``password_mark`` is that of the password by which it was made: it ends
+    with that one, also if its sign-in was under way when the password was replaced."""
 
     KIND = "session"
     key: str
     user_id: str
     created_ms: int
     expires_ms: int
+    password_mark: str = ""
 
     @staticmethod
     def value_key(key: str) -> str:

@@ -7,6 +7,7 @@ in memory). Source: InfluxDB 2.x, "Sign-in and sign-out".
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -37,11 +38,15 @@ async def verify(context: Context, cookie: str) -> Found[Identity]:
     session = await _find_live(context, reader, cookie)
     if session is None:
         raise Unauthorized(REFUSED)
-    user, (_, permissions) = await asyncio.gather(
-        reader.find(User, session.user_id), read_permissions(reader, session.user_id, context.now_ms())
+    user, password, (_, permissions) = await asyncio.gather(
+        reader.find(User, session.user_id),
+        reader.find(Password, session.user_id),
+        read_permissions(reader, session.user_id, context.now_ms()),
     )
     if user is None or user.status == INACTIVE:
         raise Forbidden("User is inactive")
+    if password is None or password.mark() != session.password_mark:
+        raise Unauthorized(REFUSED)
     expires_ms = await _renew(context, session)
     identity = Identity("session", session.id, user.id, None, permissions, True, expires_ms)
     return Found(identity, reader.number, (f"session:{session.id}", f"user:{user.id}"))
@@ -68,13 +73,7 @@ async def _renew(context: Context, session: Session) -> int:
     if not context.settings.session_renew or renewed_ms < session.expires_ms + RENEWAL_STEP_MS:
         return session.expires_ms
     change = Change()
-    change.replace(
-        session,
-        Session(
-            id=session.id, key=session.key, user_id=session.user_id, created_ms=session.created_ms,
-            expires_ms=renewed_ms,
-        ),
-    )  # fmt: skip
+    change.replace(session, dataclasses.replace(session, expires_ms=renewed_ms))
     # Nothing that anybody knows of the session has changed: no cache has to drop it.
     change.tags.clear()
     try:
@@ -107,10 +106,10 @@ async def sign_in(context: Context, request: Request) -> Answer:
         user = await reader.find_unique(User, User.name_key(request.user)) if request.user else None
         password = await reader.find(Password, user.id) if user else None
         right = await context.passwords.matches(request.secret, password.hash if password else None)
-        if user is None or not right:
+        if user is None or password is None or not right:
             raise Unauthorized(REFUSED)
     _check_strong(context, request.secret)
-    cookie, expires_ms = await create(context, reader, user)
+    cookie, expires_ms = await create(context, reader, user, password)
     expires = datetime.fromtimestamp(expires_ms // 1000, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     value = f"{COOKIE}={cookie}; Path=/api/; Expires={expires}; HttpOnly; SameSite=Strict"
     return Answer(204, headers=(("Set-Cookie", value),))
@@ -126,14 +125,15 @@ def _check_strong(context: Context, password: str) -> None:
         raise Forbidden(f"password change required: {error}") from None
 
 
-async def create(context: Context, reader: Reader, user: User) -> tuple[str, int]:
-    """A new session of *user*: its cookie's value and its expiry, Unix ms. The user's oldest may have to go for it."""
+async def create(context: Context, reader: Reader, user: User, password: Password) -> tuple[str, int]:
+    """A new session of *user* by *password*: its cookie's value and its expiry, Unix ms. The user's oldest may have to
+    go for it."""
     cookie = make_secret()
     now_ms = context.now_ms()
     expires_ms = now_ms + context.settings.session_length_m * 60_000
     session = Session(
         id=context.ids.sortable(), key=context.hasher.session(cookie), user_id=user.id, created_ms=now_ms,
-        expires_ms=expires_ms,
+        expires_ms=expires_ms, password_mark=password.mark(),
     )  # fmt: skip
     present = await reader.list_all(Session, "user_id", user.id)
     change = Change()
@@ -159,10 +159,14 @@ async def sign_out(context: Context, request: Request) -> Answer:
     return NO_CONTENT
 
 
-async def end_all(reader: Reader, change: Change, user_id: str, but: str = "") -> None:
-    """Add to *change* the end of the user's sessions, but for the one with the id *but*."""
+async def end_all(
+    reader: Reader, change: Change, user_id: str, but: str = "", password: Password | None = None
+) -> None:
+    """Add to *change* the end of the user's sessions; the one with the id *but* goes on under the new *password*."""
     for session in await reader.list_all(Session, "user_id", user_id):
-        if session.id != but:
+        if password is not None and session.id == but:
+            change.replace(session, dataclasses.replace(session, password_mark=password.mark()))
+        else:
             change.delete(session)
 
 

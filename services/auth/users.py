@@ -48,14 +48,20 @@ async def commit(context: Context, change: Change, name: str) -> None:
         raise Conflict(f"user with name {name} already exists") from None
 
 
-async def set_password(context: Context, reader: Reader, user: User, password: str, keep_session: str = "") -> None:
-    """Replace the user's password; sessions end, but for the one that asks."""
+async def set_password(
+    context: Context, reader: Reader, user: User, password: str, keep_session: str = "", present: Password | None = None
+) -> None:
+    """Replace the user's password, if *present* is still the one that is stored (None = whichever is); sessions end,
+    but for the one that asks. Raises Stale."""
     passwords.check_acceptable(password, context.settings.strong_passwords)
-    hashed = await context.passwords.hash(password)
+    new = Password(id=user.id, hash=await context.passwords.hash(password))
     change = Change()
     change.require(user)
-    change.create(Password(id=user.id, hash=hashed))
-    await sessions.end_all(reader, change, user.id, but=keep_session)
+    if present is None:
+        change.create(new)
+    else:
+        change.replace(present, new)
+    await sessions.end_all(reader, change, user.id, keep_session, new)
     await context.records.change(change)
 
 
@@ -187,7 +193,8 @@ async def _change_password(context: Context, request: Request, id: str) -> Answe
     async with context.attempts.one(user.name, request.remote):
         if not await context.passwords.matches(request.secret, stored.hash if stored else None):
             raise Forbidden("your username or password is incorrect")
-    await set_password(context, reader, user, document.text("password") or "", _own_session(request))
+    # Who knows the password of before must not undo a change that was made meanwhile.
+    await set_password(context, reader, user, document.text("password") or "", _own_session(request), stored)
     return NO_CONTENT
 
 

@@ -165,12 +165,61 @@ async def test_a_user_has_a_bounded_number_of_sessions() -> None:
         await world.identity(cookie, "session")
 
 
+async def _overtake(world: World, monkeypatch: pytest.MonkeyPatch, password: str, do: Any) -> Any:
+    """*do* something that checks a password; when that has been found right, an administrator sets *password*."""
+    matches, user_id = world.context.passwords.matches, (await world.identity()).user_id
+
+    async def then_set(given: str, stored: str | None) -> bool:
+        right = await matches(given, stored)
+        monkeypatch.setattr(world.context.passwords, "matches", matches)
+        await _json(world, "POST", f"/api/v2/users/{user_id}/password", {"password": password})
+        return right
+
+    monkeypatch.setattr(world.context.passwords, "matches", then_set)
+    return await do()
+
+
+async def test_a_sign_in_overtaken_by_a_new_password_is_worth_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cookie = await _overtake(world, monkeypatch, "another-password", lambda: _sign_in(world))
+    with pytest.raises(Unauthorized):
+        await world.identity(cookie, "session")
+
+
+async def test_a_change_by_the_password_of_before_does_not_undo_one_made_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cookie = await _sign_in(world)
+
+    async def change() -> int:
+        basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        headers = {"cookie": f"{sessions.COOKIE}={cookie}", "authorization": f"Basic {basic}"}
+        body = json.dumps({"password": "the-password-of-a-thief"}).encode()
+        return (await world.send("PUT", "/api/v2/me/password", headers, body)).status
+
+    assert await _overtake(world, monkeypatch, "another-password", change) == 403
+    stored = world.storage.records["password", (await world.identity()).user_id][3]["hash"]
+    assert await world.context.passwords.matches("another-password", stored)
+
+
 async def test_a_new_password_ends_the_users_other_sessions(world: World) -> None:
     cookie = await _sign_in(world)
     user_id = (await world.identity()).user_id
     await _json(world, "POST", f"/api/v2/users/{user_id}/password", {"password": "another-password"})
     with pytest.raises(Unauthorized):
         await world.identity(cookie, "session")
+
+
+async def test_the_session_that_changes_the_password_goes_on_and_the_others_end(world: World) -> None:
+    own, other = await _sign_in(world), await _sign_in(world)
+    basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    headers = {"cookie": f"{sessions.COOKIE}={own}", "authorization": f"Basic {basic}"}
+    body = json.dumps({"password": "another-password"}).encode()
+    assert (await world.send("PUT", "/api/v2/me/password", headers, body)).status == 204
+    assert (await world.identity(own, "session")).kind == "session"
+    with pytest.raises(Unauthorized):
+        await world.identity(other, "session")
 
 
 async def test_a_session_of_the_first_user_may_do_everything(world: World) -> None:
