@@ -38,6 +38,10 @@ V1_PATHS = ("/write", "/query")
 COMPACT_PATHS = (
     *V1_PATHS, "/api/v2/write", "/api/v2/query", "/api/v2/delete", "/api/v2/variables", "/api/v2/telegrafs", "/metrics",
 )  # fmt: skip
+# Of answers that succeed.
+ONE_LINE_PATHS = (
+    *V1_PATHS, "/api/v2/flags", "/api/v2/resources", "/api/v2/variables", "/api/v2/telegrafs", "/health",
+)  # fmt: skip
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _HOLES = {
     "<id>": re.compile(r"[0-9a-f]{16}"),
@@ -125,6 +129,9 @@ async def _run_step(step: dict[str, Any], send: Send, known: dict[str, str], lab
         assert {key: document.get(key) for key in expected} == expected, f"{shown}\n  not {expected}"
         fault = _undressed(got, path.partition("?")[0], step["code"], step["message"])
         assert fault is None, f"{shown}\n  {fault}"
+    if got.status < 300 and document is not None:
+        fault = _misplaced(got.body, path.partition("?")[0])
+        assert fault is None, f"{shown}\n  {fault}"
     if "answer" in step:
         fault = _differs(step["answer"], document, exact=True)
         assert fault is None, f"{shown}\n  {fault}"
@@ -133,6 +140,15 @@ async def _run_step(step: dict[str, Any], send: Send, known: dict[str, str], lab
         assert fault is None, f"{shown}\n  {fault}"
     for name, place in step.get("save", {}).items():
         known[name] = _cookie(got) if place == "cookie" else str(_at(document, place))
+
+
+def _misplaced(body: bytes, path: str) -> str | None:
+    """What is not right about the white space of an answer that succeeded, by the page of errors; or None."""
+    if path.startswith("/ready") or path.endswith(("/members", "/owners", "/labels")):  # the page does not say
+        return None
+    if path.startswith(ONE_LINE_PATHS) or path.rstrip("/") == "/api/v2":
+        return None if body.count(b"\n") == 1 and body.endswith(b"\n") else "it is not one line and its end"
+    return None if body[-1:] in b"}]" and body[1:3] in (b"\n\t", b"]", b"}") else "it is not indented by tabs"
 
 
 def _undressed(got: Got, path: str, code: str, message: str) -> str | None:
