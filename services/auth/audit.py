@@ -1,4 +1,5 @@
 """The audit log: one JSON line for each security event: when, what, who, from where, with what result; no secret.
+Of many refusals from one address the first of each minute have lines, and one line says how many more there were.
 
 ``record`` never waits; a task writes what has gathered, off the loop. The file is bounded: at its size it is put aside
 as ``.1``, and of older ones four stay.
@@ -7,16 +8,21 @@ as ``.1``, and of older ones four stay.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from common.errors import Forbidden, TooManyRequests, Unauthorized
 from common.log import get_logger
+from services.auth.repeats import Repeats
 
 log = get_logger("audit")
 STDERR, OFF = "stderr", "off"
@@ -26,6 +32,8 @@ OLD_FILES = 4
 # A token or cookie that its user took for a user name, or a 1.x token: 86 characters of base64, or two dots.
 SECRET = re.compile(r"[A-Za-z0-9_-]{80,}={0,2}|[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{40,}")
 WRITE_EVERY_S = 0.1
+SUM_UP_EVERY_S = 10.0
+REFUSALS = frozenset((Unauthorized.code, Forbidden.code, TooManyRequests.code))
 
 
 class Audit:
@@ -34,18 +42,24 @@ class Audit:
     Args:
         target: path of a file, ``stderr`` or ``off``.
         max_bytes: size at which the file is put aside.
+        clock_s: monotonic seconds.
     """
 
-    def __init__(self, target: str = OFF, max_bytes: int = 16 << 20) -> None:
+    def __init__(
+        self, target: str = OFF, max_bytes: int = 16 << 20, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._target = target
         self._max_bytes = max_bytes
         self._pending: list[bytes] = []
         self._lost = 0
         self._woken = asyncio.Event()
+        self._repeats = Repeats(clock_s)
 
     def record(self, event: str, result: str, **facts: Any) -> None:
         """One event; facts that are None or empty are left out, long texts are cut."""
         if self._target == OFF:
+            return
+        if result in REFUSALS and not self._repeats.is_told(event, str(facts.get("remote", ""))):
             return
         if len(self._pending) >= MAX_PENDING:
             self._lost += 1
@@ -57,7 +71,9 @@ class Audit:
         """Write what comes, until cancelled; then the rest."""
         try:
             while True:
-                await self._woken.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SUM_UP_EVERY_S):
+                        await self._woken.wait()
                 self._woken.clear()
                 await asyncio.to_thread(self._write)
                 await asyncio.sleep(WRITE_EVERY_S)
@@ -66,6 +82,8 @@ class Audit:
 
     def _write(self) -> None:
         lines, self._pending = self._pending, []
+        for event, remote, count in self._repeats.take_ended():
+            lines.append(_line(event, "repeated", {"remote": remote, "events": count}))
         lost, self._lost = self._lost, 0
         if lost:
             lines.append(_line("audit.lost", "error", {"events": lost}))

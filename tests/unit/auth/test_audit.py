@@ -10,6 +10,7 @@ import pytest
 
 from services.auth.audit import Audit
 from services.auth.id_maker import make_secret
+from services.auth.repeats import MAX_PLACES, TOLD_EACH, WINDOW_S, Repeats
 from services.auth.request import Request
 from services.auth.verify import Credential
 
@@ -37,6 +38,42 @@ async def test_a_long_name_is_told_and_cut(tmp_path: Path) -> None:
     line = json.loads((tmp_path / "audit.log").read_text())
     assert line["user"] == ("a name " * 100)[:256]
     assert line["path"] == "/api/v2/authorizations/0a1b2c3d4e5f6071"
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def test_a_flood_of_refusals_pushes_nothing_out_and_is_counted(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "audit.log"
+    audit = Audit(str(path), clock_s=clock)
+    for number in range(5000):
+        audit.record("credential.refused", "unauthorized", remote="10.0.0.1", user=f"u{number}")
+    audit.record("credential.refused", "unauthorized", remote="10.0.0.2")
+    audit.record("user.create", "ok", remote="10.0.0.1")
+    audit._write()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == TOLD_EACH + 2
+    assert lines[-1]["event"] == "user.create"
+    clock.now_s = WINDOW_S
+    audit._write()
+    (last,) = [json.loads(line) for line in path.read_text().splitlines()][len(lines) :]
+    del last["time"]
+    assert last == {
+        "event": "credential.refused", "result": "repeated", "remote": "10.0.0.1", "events": 5000 - TOLD_EACH,
+    }  # fmt: skip
+    audit.record("credential.refused", "unauthorized", remote="10.0.0.1")
+    audit._write()
+    assert len(path.read_text().splitlines()) == len(lines) + 2
+
+
+def test_refusals_from_very_many_places_are_bounded_too() -> None:
+    repeats = Repeats(Clock())
+    told = sum(repeats.is_told("credential.refused", f"2001:db8::{n:x}") for n in range(MAX_PLACES + 1000))
+    assert told == MAX_PLACES + TOLD_EACH
 
 
 def test_what_a_log_would_print_of_a_call_holds_no_secret() -> None:
