@@ -20,8 +20,9 @@ def check(identity: Identity, action: str, type: str, id: str | None = None, org
 
 
 def check_object(identity: Identity, action: str, type: str, id: str, org_id: str, missing: InfluxError) -> None:
-    """``check`` for an object of an organization; raises *missing* where the caller has no part in that one."""
-    if identity.active and not identity.may(action, type, id, org_id) and not has_part_in(identity, org_id):
+    """``check`` for an object of an organization; raises *missing* where the caller has no part in either."""
+    knows = has_part_in(identity, org_id) or any(identity.may(a, type, id, org_id) for a in ACTIONS)
+    if identity.active and not knows:
         raise missing
     check(identity, action, type, id, None if type == "orgs" else org_id)
 
