@@ -100,14 +100,15 @@ class RpcClient:
             retry_for_s: how long to try again when the service can't be reached; only for calls that are harmless
                 twice. Each try is signed anew.
         """
-        deadline = time.monotonic() + retry_for_s
+        clock_s = asyncio.get_running_loop().time
+        deadline = clock_s() + retry_for_s
         pause_s = 0.05
         while True:
             try:
                 async with self.stream(url, method, head, parts, timeout_s=timeout_s) as answer:
                     return Answer(answer.head, [part async for part in answer.parts()])
             except Unavailable as error:
-                if error.details.get("answered") or time.monotonic() + pause_s > deadline:
+                if error.details.get("answered") or clock_s() + pause_s > deadline:
                     raise
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 1.0)

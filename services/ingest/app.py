@@ -33,16 +33,26 @@ log = get_logger("ingest")
 
 
 class Ingest:
-    """The parts of one ingest, wired; what storage tells goes to the caches from here."""
+    """The parts of one ingest, wired; what storage tells goes to the caches from here.
 
-    def __init__(self, settings: IngestSettings, client: RpcClient, registry: Any) -> None:
+    Args:
+        clock_s: monotonic seconds, by which what is cached ages.
+    """
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        client: RpcClient,
+        registry: Any,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._storage_url = settings.storage_url
         self.budget = Budget(settings.budget_bytes)
         self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="write")
         self.series = KnownSeries(settings.known_series_bytes)
-        self.targets = Targets(client, settings.auth_url)
-        self.schema = SchemaCache(client, settings.storage_url)
+        self.targets = Targets(client, settings.auth_url, clock_s)
+        self.schema = SchemaCache(client, settings.storage_url, clock_s)
         self.hash_key: bytes | None = None
         metrics = Metrics(registry, self.budget, self.series)
         commits = Commits(

@@ -33,7 +33,7 @@ class AdmittedWrite:
     """A write whose bucket is known, that may be written to; its body is no longer compressed.
 
     ``partial``: its good lines are stored although others do not parse. ``gone_text``: what is said if the bucket is
-    found to be gone.
+    found to be gone. ``again``: an earlier call has carried it, and may be under way still.
     """
 
     id: bytes
@@ -43,6 +43,7 @@ class AdmittedWrite:
     partial: bool
     gone_text: str
     body: bytes
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class CheckedWrites:
     """One commit, ready to be sent, and the results of the writes if storage takes it.
 
     Attributes:
-        stored: bodies that have points in the commit.
+        stored: bodies that have points in the commit, and those that have lost all of theirs but may have had some in
+            an earlier call: storage knows, and otherwise notes that they have none, lest that call come later.
         new_series: (bucket id, measurement, ids) of each part behind those of the blocks.
     """
 
@@ -180,7 +182,7 @@ def check_writes(
     counts = _count_rows(parsed, stage.lost | ruling.over_limit | types.lost, len(stage.writes))
     return CheckedWrites(
         results=tuple(_result(stage, ruling, types, body, counts) for body in range(len(stage.writes))),
-        stored=_find_stored(parsed, groups, types.lost, len(stage.writes)),
+        stored=_find_stored(stage, ruling, groups, types.lost),
         groups=groups,
         types=types,
         built=tuple(built),
@@ -210,9 +212,15 @@ def _count_rows(parsed: Parsed, mask: Mask, bodies: int) -> list[int]:
     return np.bincount(parsed.body[mask], minlength=bodies).tolist() if mask.any() else [0] * bodies
 
 
-def _find_stored(parsed: Parsed, groups: Groups, lost: Mask, bodies: int) -> tuple[int, ...]:
+def _find_stored(stage: ParsedWrites, ruling: Ruling, groups: Groups, lost: Mask) -> tuple[int, ...]:
+    parsed, bodies = stage.parsed, len(stage.writes)
     rows = groups.rows[~lost[groups.rows]]
-    return tuple(np.flatnonzero(np.bincount(parsed.body[rows], minlength=bodies)).tolist())
+    stored = np.bincount(parsed.body[rows], minlength=bodies) > 0
+    for body, write in enumerate(stage.writes):
+        if write.again and not stored[body] and body not in ruling.results and not stage.refused(body):
+            # What parsing and retention drop is dropped in every call; types and the limit may have let it in before.
+            stored[body] = bool((~stage.lost[parsed.body == body]).any())
+    return tuple(np.flatnonzero(stored).tolist())
 
 
 def _result(stage: ParsedWrites, ruling: Ruling, types: TypeCheck, body: int, dropped: Sequence[int]) -> Result:

@@ -95,12 +95,19 @@ class Writer:
         self._body_limit = body_limit
 
     async def write(self, raws: Sequence[RawWrite]) -> list[Result]:
-        """Store *raws*. Returns the result of each; the trouble of one is never that of another."""
+        """Store *raws*. Returns the result of each; the trouble of one is never that of another.
+
+        Raises:
+            Unavailable: this ingest is new and does not know storage yet; the gateway takes them to another one.
+        """
+        hash_key = self._hash_key()
+        if hash_key is None:
+            raise Unavailable("storage has not answered yet")
         with self._budget.claim() as claim:
             outcomes: list[AdmittedWrite | InfluxError | Result] = list(await self._admit_all(raws, claim))
             await self._recall(raws, outcomes)
             writes = [outcome for outcome in outcomes if isinstance(outcome, AdmittedWrite)]
-            stored = iter(await self._store(writes)) if writes else iter(())
+            stored = iter(await self._store(writes, hash_key)) if writes else iter(())
         results = []
         for outcome in outcomes:
             if isinstance(outcome, AdmittedWrite):
@@ -208,10 +215,7 @@ class Writer:
             if raws[index].id in known:
                 outcomes[index] = known[raws[index].id]
 
-    async def _store(self, writes: Sequence[AdmittedWrite]) -> Sequence[Result | InfluxError]:
-        hash_key = self._hash_key()
-        if hash_key is None:
-            return [Unavailable("storage has not answered yet")] * len(writes)
+    async def _store(self, writes: Sequence[AdmittedWrite], hash_key: bytes) -> Sequence[Result | InfluxError]:
         try:
             return await self._commits.commit(writes, hash_key)
         except Unavailable as error:
@@ -223,7 +227,7 @@ class Writer:
                 log.error("a write failed", id=writes[0].id.hex(), exc_info=error)
                 return [InternalError("An internal error has occurred - check server logs")]
         # One of them spoils the commit. Under the same ids nothing is stored twice.
-        return [(await self._store([write]))[0] for write in writes]
+        return [(await self._store([write], hash_key))[0] for write in writes]
 
 
 def _admitted(raw: RawWrite, bucket: Bucket, body: bytes) -> AdmittedWrite:
@@ -236,6 +240,7 @@ def _admitted(raw: RawWrite, bucket: Bucket, body: bytes) -> AdmittedWrite:
         partial=v1 or raw.params.get("accept_partial", "") in TRUE_WORDS,
         gone_text="no dbrp mapping found" if v1 else f'bucket "{raw.params["bucket"]}" not found',
         body=body,
+        again=raw.attempt > 0,
     )
 
 

@@ -469,6 +469,18 @@ async def test_the_feed_drops_what_has_changed(parts: Parts) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_a_retry_that_loses_all_its_points_is_noted_lest_its_first_try_come_later(parts: Parts) -> None:
+    assert await parts.write(b"m v=1 1") is None
+    item, body = parts.item(b"m v=1i 2", attempt=1)
+    (result,) = await parts.send([(item, body)])
+    assert result["details"] == {"dropped": 1}
+    assert parts.storage.results[item["id"]] == result
+    # Nothing can have been stored of one that does not parse.
+    unread, junk = parts.item(b"junk", attempt=1)
+    await parts.send([(unread, junk)])
+    assert unread["id"] not in parts.storage.results
+
+
 # ---------------------------------------------------------------- start and stop
 
 
@@ -477,8 +489,10 @@ async def test_storage_absent_at_the_start_is_said_and_makes_503(tmp_path: Path)
         async with aiohttp.ClientSession() as session, session.get(f"{parts.url}/ready") as response:
             assert response.status == 503
             assert (await response.json())["storage"] == "storage does not answer"
-        result = await parts.write(b"m v=1 1")
-        assert (result["code"], result["retry_after_s"]) == ("unavailable", 1)
+        # Of the call, not of the write: the gateway takes it to another ingest then.
+        with pytest.raises(Unavailable) as refusal:
+            await parts.write(b"m v=1 1")
+        assert refusal.value.retry_after_s == 1
 
 
 async def test_a_write_under_way_is_finished_before_the_end(parts: Parts) -> None:

@@ -1,9 +1,12 @@
-"""Any sequence of appends, overwrites, deletes, merges, drops and restarts reads back as a dict would."""
+"""Any sequence of appends, overwrites, deletes, merges, expiries, drops, sweeps, restarts and kills reads back as a
+dict would."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +28,24 @@ from services.storage.config import StorageSettings
 from services.storage.deletes import Delete, SettleDeletes, decode_delete
 from services.storage.plan import find_plan
 from services.storage.records import ChangeRecords, decode_change
+from services.storage.retention import ExpireShards
 from services.storage.segments import NewSegment
 from services.storage.storage import Storage
-from tests.services.storage_parts import ALL, keys_of, make_block, series_ids, write_id
+from services.storage.sweep import DeleteDropped, DeleteReplaced, ForgetResults
+from tests.services.storage_parts import ALL, SHARD_NS, keys_of, make_block, series_ids, write_id
 
 IDS = series_ids(6)
 BUCKETS = ("000000000000000a", "000000000000000b")
-Points = dict[tuple[str, int, int], int]
+FIELDS = ("one", "other")
+Points = dict[tuple[str, int, int, str], int]  # bucket, upper half of the id, time, field
 
 appends = st.tuples(
     st.just("append"),
     st.sampled_from(BUCKETS),
     st.sets(st.integers(0, 5), min_size=1),
+    st.integers(0, 2),
     st.integers(0, 3),
+    st.sets(st.sampled_from(FIELDS), min_size=1),
     st.integers(0, 99),
 )
 together = st.tuples(st.just("together"), st.lists(appends, min_size=2, max_size=4))
@@ -46,16 +54,19 @@ deletes = st.tuples(
     st.just("delete"),
     st.sampled_from(BUCKETS),
     st.none() | st.sets(st.integers(0, 5), min_size=1),
+    st.integers(0, 2),
     st.integers(-1, 3),
-    st.integers(0, 4),
+    st.integers(0, 4) | st.just(SHARD_NS),
 )
+expiries = st.tuples(st.just("expire"), st.sampled_from(BUCKETS), st.integers(0, 2))
 settles = st.tuples(st.just("settle"))
 drops = st.tuples(st.just("drop"), st.sampled_from(BUCKETS))
-steps = st.lists(appends | together | deletes | merges | settles | drops | st.tuples(st.just("restart")), max_size=16)
+others = st.tuples(st.sampled_from(("sweep", "restart", "kill")))
+steps = st.lists(appends | together | deletes | merges | expiries | settles | drops | others, max_size=16)
 
 
-class NoCompaction:
-    """The test merges by itself."""
+class Nothing:
+    """In the place of what runs in the background: the test merges, expires and sweeps by itself."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
@@ -69,6 +80,7 @@ class Subject:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.points: Points = {}
+        self.expired: set[str] = set()
 
     async def open(self) -> None:
         self.storage = Storage(StorageSettings(data=self._folder, storage_reserve_bytes=0), CollectorRegistry())
@@ -78,20 +90,43 @@ class Subject:
         await self.storage.close()
         await self.open()
 
+    async def kill(self) -> None:
+        """What the disk holds at this moment is all that the next start finds."""
+        with tempfile.TemporaryDirectory() as kept:
+            await self.storage.committer.submit(ForgetResults(bytes(16)))  # nothing is under way now
+            for file in self._folder.glob("tidegate.db*"):
+                shutil.copy(file, kept)
+            await self.storage.close()
+            for file in self._folder.glob("tidegate.db*"):
+                file.unlink()
+            for file in Path(kept).iterdir():
+                shutil.copy(file, self._folder)
+        await self.open()
+
+    async def sweep(self) -> None:
+        """All that is no longer planned with goes, at once."""
+        while await self.storage.committer.submit(DeleteReplaced(self.storage.state, 1 << 62)):
+            pass
+        for measurement in list(self.storage.state.dropped):
+            while measurement in self.storage.state.dropped:
+                await self.storage.committer.submit(DeleteDropped(self.storage.state, measurement))
+
     async def change(self, **head: Any) -> None:
         await self.storage.committer.submit(ChangeRecords(decode_change(head)))
 
-    async def append(self, bucket: str, chosen: set[int], time: int, value: int) -> None:
+    async def append(self, bucket: str, chosen: set[int], shard: int, time: int, fields: set[str], value: int) -> None:
         ids = IDS[sorted(chosen)]
-        block = make_block(ids, [time], [value] * len(ids), bucket=bucket)
-        meta, chunks = encode_block(block, 0)
+        block = make_block(ids, [time], [value] * len(ids), bucket=bucket, shard=shard)
+        columns = [replace(block.columns[0], name=field) for field in sorted(fields)]
+        meta, chunks = encode_block(replace(block, columns=tuple(columns)), 0)
         head = {"writes": [[write_id(), None]], "blocks": [meta], "new_series": [[bucket, "cpu", len(ids)]]}
         request = decode_append(head, [b"".join(chunks), encode_dictionary(ids, keys_of(ids))])
         answer = await self.storage.committer.submit(Append(request, 0))
         assert "number" in answer
 
-    def expect(self, bucket: str, chosen: set[int], time: int, value: int) -> None:
-        self.points.update({(bucket, int(IDS[series, 0]), time): value for series in chosen})
+    def expect(self, bucket: str, chosen: set[int], shard: int, time: int, fields: set[str], value: int) -> None:
+        at = shard * SHARD_NS + time
+        self.points.update({(bucket, int(IDS[id, 0]), at, field): value for id in chosen for field in fields})
 
     async def together(self, steps: list[tuple[Any, ...]]) -> None:
         await asyncio.gather(*(self.append(*step[1:]) for step in steps))
@@ -115,7 +150,8 @@ class Subject:
             merged = [NewSegment(meta | {"deletes": number}, chunks) for meta, chunks in merge_segments(sources, 1000)]
             await self.storage.segments.replace([old.id for old in olds], merged)
 
-    async def delete(self, bucket: str, chosen: set[int] | None, start: int, length: int) -> None:
+    async def delete(self, bucket: str, chosen: set[int] | None, shard: int, first: int, length: int) -> None:
+        start = shard * SHARD_NS + first
         measurement = self.storage.state.find(bucket, "cpu")
         entry: list[Any] = ["cpu", None]
         parts = []
@@ -129,9 +165,20 @@ class Subject:
         await self.storage.committer.submit(Delete(decode_delete(head, parts)))
         ids = {int(IDS[series, 0]) for series in (range(6) if chosen is None else chosen)}
         self.points = {
-            (at, id, time): value
-            for (at, id, time), value in self.points.items()
+            (at, id, time, field): value
+            for (at, id, time, field), value in self.points.items()
             if not (at == bucket and id in ids and start <= time < start + length)
+        }
+
+    async def expire(self, bucket: str, shards: int) -> None:
+        """The first *shards* are over."""
+        self.expired.add(bucket)
+        await self.change(puts=[{"kind": "bucket", "id": bucket, "body": {"retention_ns": 1}}])
+        while (job := ExpireShards(self.storage.state, shards * SHARD_NS + 1)).is_needed():
+            await self.storage.committer.submit(job)
+        await self.change(puts=[{"kind": "bucket", "id": bucket, "body": {}}])
+        self.points = {
+            point: value for point, value in self.points.items() if point[0] != bucket or point[2] >= shards * SHARD_NS
         }
 
     async def settle(self) -> None:
@@ -162,19 +209,26 @@ class Subject:
                 if block is None:
                     continue
                 series = np.repeat(block.series[:, 0], np.diff(block.offsets)).tolist()
-                values: Any = block.columns[0].values
-                for high, time, value in zip(series, block.times.tolist(), values.tolist(), strict=True):
-                    points[bucket, high, time] = value
+                for column in block.columns:
+                    values: Any = column.values
+                    has = [True] * block.rows if column.valid is None else column.valid.tolist()
+                    for high, time, value, is_there in zip(
+                        series, block.times.tolist(), values.tolist(), has, strict=True
+                    ):
+                        if is_there:
+                            points[bucket, high, time, column.name] = value
             self.check_doubt(bucket, points)
         return points
 
     def check_doubt(self, bucket: str, points: Points) -> None:
-        """A series in no tombstone has points."""
+        """A series in no tombstone has points, unless retention has taken them."""
+        if bucket in self.expired:
+            return
         measurement = self.storage.state.find(bucket, "cpu")
         if measurement is not None:
             doubt = unite(stone.series for stone in measurement.tombstones) if measurement.tombstones else b"\x01"
             numbers = measurement.series.find(IDS)
-            alive = {id for at, id, _ in points if at == bucket}
+            alive = {id for at, id, _, _ in points if at == bucket}
             for series in np.flatnonzero((numbers >= 0) & ~is_chosen(doubt, numbers)).tolist():
                 assert int(IDS[series, 0]) in alive
             if not measurement.is_in_doubt:
@@ -197,11 +251,12 @@ async def run(steps: list[tuple[Any, ...]], folder: Path) -> None:
         await subject.storage.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_what_is_stored_is_what_a_dict_would_hold(
     monkeypatch: pytest.MonkeyPatch, steps: list[tuple[Any, ...]]
 ) -> None:
-    monkeypatch.setattr(wiring, "Compaction", NoCompaction)
+    for background in ("Compaction", "Sweeper"):
+        monkeypatch.setattr(wiring, background, Nothing)
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(run(steps, Path(folder)))
