@@ -143,33 +143,55 @@ def encode_block(
         how many rows have a value, the least and greatest of them (None of strings and where there are none).
         The chunks, in the order of the entries.
     """
-    if not block.rows:
-        raise ValueError("a block without rows")
-    first_ns, last_ns = find_bounds(block.times)
-    ids = np.ascontiguousarray(block.series, "<u8")
-    chunks = [
-        ids.tobytes(),
-        encode_ints(block.offsets[1:] - block.offsets[:-1], level),
-        encode_times(block.times, level, (first_ns, last_ns)),
-    ]
-    entries: list[list[Any]] = [[len(chunk), crc32(chunk)] for chunk in chunks]
+    encoder = BlockEncoder(block, level)
     for column in block.columns if columns is None else columns:
-        chunk, statistics = _encode_column(column, level)
-        chunks.append(chunk)
-        entries.append([len(chunk), crc32(chunk), column.name, int(column.type), *statistics])
-    meta = {
-        "format": FORMAT,
-        "level": level,
-        "bucket": block.bucket_id,
-        "measurement": block.measurement,
-        "shard": [block.shard_start_ns, block.shard_stop_ns],
-        "rows": block.rows,
-        "series": len(ids),
-        "ids": [_ID.pack(*ids[0].tolist()), _ID.pack(*ids[-1].tolist())],
-        "time": [first_ns, last_ns],
-        "chunks": entries,
-    }
-    return meta, chunks
+        encoder.add(column)
+    return encoder.finish()
+
+
+class BlockEncoder:
+    """A block encoded column by column, so that several blocks can be encoded side by side.
+
+    Args:
+        block: at least one row; its columns do not matter.
+    """
+
+    def __init__(self, block: Block, level: int) -> None:
+        if not block.rows:
+            raise ValueError("a block without rows")
+        self._block = block
+        self._level = level
+        self._bounds = find_bounds(block.times)
+        self._ids = np.ascontiguousarray(block.series, "<u8")
+        self._chunks = [
+            self._ids.tobytes(),
+            encode_ints(block.offsets[1:] - block.offsets[:-1], level),
+            encode_times(block.times, level, self._bounds),
+        ]
+        self._entries: list[list[Any]] = [[len(chunk), crc32(chunk)] for chunk in self._chunks]
+
+    def add(self, column: Column) -> None:
+        """Encode one more column, of all rows of the block."""
+        chunk, statistics = _encode_column(column, self._level)
+        self._chunks.append(chunk)
+        self._entries.append([len(chunk), crc32(chunk), column.name, int(column.type), *statistics])
+
+    def finish(self) -> tuple[dict[str, Any], list[bytes]]:
+        """Meta and chunks, as ``encode_block`` gives them."""
+        block, ids = self._block, self._ids
+        meta = {
+            "format": FORMAT,
+            "level": self._level,
+            "bucket": block.bucket_id,
+            "measurement": block.measurement,
+            "shard": [block.shard_start_ns, block.shard_stop_ns],
+            "rows": block.rows,
+            "series": len(ids),
+            "ids": [_ID.pack(*ids[0].tolist()), _ID.pack(*ids[-1].tolist())],
+            "time": list(self._bounds),
+            "chunks": self._entries,
+        }
+        return meta, self._chunks
 
 
 def _encode_column(column: Column, level: int) -> tuple[bytes, tuple[int, Any, Any]]:

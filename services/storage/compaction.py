@@ -29,6 +29,7 @@ from common.tombstones import Tombstone, is_chosen, pending
 from services.storage.blocks import Segment, chunk_reads
 from services.storage.compactor import read_block, read_message, write_block, write_message
 from services.storage.levels import Limits, Merge, plan_cleaning, plan_merges
+from services.storage.overlaps import plan_all_overlaps
 from services.storage.segment_store import ChunkRead
 from services.storage.segments import NewSegment, Segments
 from services.storage.series import decode_ids
@@ -240,6 +241,7 @@ class Compaction:
         wait_s = WAIT_S if len(self._seen_s) < MAX_WAITING else 0.0
         waited = {id for id, seen_s in self._seen_s.items() if now_s - seen_s >= wait_s}
         merges = plan_merges(segments, self._limits, waited)
+        merges += plan_all_overlaps(segments, self._limits, {each.id for merge in merges for each in merge.segments})
         if deletes:
             merges += plan_cleaning(segments, merges, deletes)
         return merges

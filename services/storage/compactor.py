@@ -17,9 +17,8 @@ import contextlib
 import os
 import struct
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 
 from common import wire
 from common.errors import InfluxError, InternalError
-from common.merge import Merger, filter_rows, slice_column, slice_rows, take_column
+from common.merge import Merger, filter_rows, take_column
 from common.model import FieldType
 from common.segment import (
     FIRST_COLUMN,
@@ -35,10 +34,10 @@ from common.segment import (
     NAME,
     TYPE,
     Block,
+    BlockEncoder,
     Column,
     decode_block,
     decode_column,
-    encode_block,
     find_column,
 )
 from common.tombstones import hidden_rows
@@ -55,7 +54,7 @@ def merge_segments(sources: Sequence[Encoded], max_rows: int) -> list[tuple[dict
     Args:
         sources: meta and chunks, ascending in who wins. ``meta["hidden"]``, where it is there, is what deletes hide:
             ``[[start_ns, stop_ns, None | a bit a series of the block], …]``.
-        max_rows: a result with more rows is cut in equal parts.
+        max_rows: a result with more rows is cut by time.
 
     Returns:
         Meta and chunks of the merged segments; no two hold the same row. None at all when no row is left.
@@ -68,16 +67,52 @@ def merge_segments(sources: Sequence[Encoded], max_rows: int) -> list[tuple[dict
     if not kept:
         return []
     merger = Merger([each.block for each in kept])
-    rows = merger.block.rows
-    parts = -(-rows // max_rows)
-    cuts = [rows * part // parts for part in range(parts + 1)]
-    fields = _fields(kept)
-    results = []
-    for start, stop in pairwise(cuts):
-        block = slice_rows(merger.block, start, stop)
-        columns = (slice_column(column, start, stop) for column in _merged_columns(kept, fields, merger))
-        results.append(encode_block(replace(block, columns=()), level_of(block.rows), columns))
-    return results
+    cuts = cut_by_time(merger.block, max_rows)
+    encoders = [BlockEncoder(part, level_of(part.rows)) for _, part in cuts]
+    for name, kind in _fields(kept).items():
+        column = merger.merge_column(name, kind, [source.column(name) for source in kept])
+        for (rows, _), encoder in zip(cuts, encoders, strict=True):
+            encoder.add(column if rows is None else take_column(column, rows))
+    return [encoder.finish() for encoder in encoders]
+
+
+def cut_by_time(block: Block, max_rows: int) -> list[tuple[NDArray[np.int64] | None, Block]]:
+    """*block*, which has no columns, in parts of at most *max_rows* rows.
+
+    The shard is halved, and each half again, until the rows of one are few enough; so parts of different merges have
+    the same bounds. Rows of one and the same time are cut by series.
+
+    Returns:
+        Positions of the rows of each part (None = all), and their structure; ascending in time.
+    """
+    if block.rows <= max_rows:
+        return [(None, block)]
+    found: list[NDArray[np.int64]] = []
+    waiting = [(block.shard_start_ns, block.shard_stop_ns, np.arange(block.rows))]
+    while waiting:
+        start_ns, stop_ns, rows = waiting.pop()
+        if len(rows) <= max_rows:
+            # What is little goes with what is before it.
+            if found and len(found[-1]) + len(rows) <= max_rows // 2:
+                found[-1] = np.union1d(found[-1], rows)
+            else:
+                found.append(rows)
+        elif stop_ns - start_ns <= 1:
+            found += np.array_split(rows, -(-len(rows) // max_rows))
+        else:
+            middle_ns = start_ns + (stop_ns - start_ns) // 2
+            is_late = block.times[rows] >= middle_ns
+            halves = ((middle_ns, stop_ns, rows[is_late]), (start_ns, middle_ns, rows[~is_late]))
+            waiting += [half for half in halves if len(half[2])]
+    return [(rows, _rows_of(block, rows)) for rows in found]
+
+
+def _rows_of(block: Block, rows: NDArray[np.int64]) -> Block:
+    mask = np.zeros(block.rows, np.bool_)
+    mask[rows] = True
+    part = filter_rows(block, mask)
+    assert part is not None
+    return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +163,6 @@ def _fields(sources: Sequence[_Kept]) -> dict[str, FieldType]:
                 measurement = source.meta["measurement"]
                 raise InternalError(f"field {entry[NAME]!r} of {measurement!r} has two types in one shard")
     return fields
-
-
-def _merged_columns(sources: Sequence[_Kept], fields: dict[str, FieldType], merger: Merger) -> Iterator[Column]:
-    for name, kind in fields.items():
-        yield merger.merge_column(name, kind, [source.column(name) for source in sources])
 
 
 def answer(stream: BinaryIO, answers: BinaryIO) -> None:

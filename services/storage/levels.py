@@ -31,6 +31,7 @@ class Limits:
         sources: most segments that go into one.
         blocks: so many blocks of commits are worth a merge.
         segments: so many merged segments are.
+        overlap_rows, overlap_bytes: most of all sources of a merge of large segments.
     """
 
     rows: int = 1 << 20
@@ -38,6 +39,8 @@ class Limits:
     sources: int = 512
     blocks: int = 8
     segments: int = 4
+    overlap_rows: int = 3 << 20
+    overlap_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,11 @@ def _class_of(segment: Segment) -> int:
     return 0 if segment.level == 0 else level_of(segment.rows)
 
 
+def is_full(segment: Segment, limits: Limits) -> bool:
+    """Whether it is so large that it is not merged with its neighbours."""
+    return _is_full(segment.rows, segment.size, limits)
+
+
 def _is_full(rows: int, size: int, limits: Limits) -> bool:
     return 2 * rows > limits.rows or 2 * size > limits.bytes
 
@@ -137,7 +145,7 @@ def _stretches(segments: Sequence[Segment], limits: Limits) -> Iterator[list[Seg
     stretch: list[Segment] = []
     for _, same in groupby(segments, key=lambda segment: segment.order):
         group = list(same)
-        if len(group) > 1 or (group[0].level > 0 and _is_full(group[0].rows, group[0].size, limits)):
+        if len(group) > 1 or (group[0].level > 0 and is_full(group[0], limits)):
             yield stretch
             stretch = []
         else:

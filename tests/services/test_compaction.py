@@ -25,7 +25,7 @@ from services.storage.compactor import merge_segments
 from services.storage.config import StorageSettings
 from services.storage.levels import Limits
 from services.storage.storage import Storage
-from tests.services.storage_parts import Calls, calls_of, make_block, running, series_ids
+from tests.services.storage_parts import SHARD_NS, Calls, calls_of, make_block, running, series_ids
 from tests.unit.common.blocks import TYPES, block_rows
 from tests.unit.common.blocks import make_block as make_rows
 
@@ -94,7 +94,7 @@ async def test_blocks_of_many_shards_do_not_wait_for_company(tmp_path: Path, mon
         assert len(await calls.points()) == 150
 
 
-async def test_a_block_over_the_limit_is_cut_into_equal_parts(tmp_path: Path) -> None:
+async def test_a_block_over_the_limit_is_cut_by_time(tmp_path: Path) -> None:
     async with running(tmp_path) as (calls, storage):
         await calls.make_bucket()
         expected = await fill(calls, 1)
@@ -105,8 +105,39 @@ async def test_a_block_over_the_limit_is_cut_into_equal_parts(tmp_path: Path) ->
         while await compaction.compact():
             pass
         compaction.process.end()
-        assert sorted(segment.rows for segment in storage.state.segments()) == [3, 4, 4, 4]
+        segments = list(storage.state.segments())
+        # 5 rows of one time are more than 4 too.
+        assert sorted(segment.rows for segment in segments) == [2, 2, 2, 3, 3, 3]
+        assert all(segment.min_time_ns == segment.max_time_ns for segment in segments)
         assert await calls.points() == expected
+
+
+async def test_late_data_ends_as_slices_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backfill in any order over a shard: a query over a tenth of it reads few segments."""
+    monkeypatch.setattr(module, "INTERVAL_S", 1000.0)  # only the one below compacts
+    async with running(tmp_path) as (calls, storage):
+        await calls.make_bucket()
+        draw = np.random.default_rng(4)
+        expected: dict[tuple[int, int], int] = {}
+        limits = Limits(rows=400, blocks=4, segments=4, overlap_rows=1600)
+        compaction = Compaction(
+            storage.segments, lambda: list(storage.state.segments()), CollectorRegistry(), limits=limits
+        )
+        tenth = {"start_ns": 4 * SHARD_NS // 10, "stop_ns": 5 * SHARD_NS // 10}
+        read = []
+        for at in range(64):
+            times = np.sort(draw.choice(2000, 25, replace=False)) * (SHARD_NS // 2000)
+            block = make_block(SERIES, times.tolist(), (np.arange(125) + 1000 * at).tolist())
+            await calls.append(block)
+            values = iter((np.arange(125) + 1000 * at).tolist())
+            expected.update({(h, time): next(values) for h in SERIES[:, 0].tolist() for time in times.tolist()})
+            while await compaction.compact():
+                pass
+            read.append(len((await calls.plan(**tenth))["segments"]))
+        compaction.process.end()
+        assert await calls.points() == expected
+        # 8,000 rows written: without merging what overlaps 20 or more segments cover each moment.
+        assert read[-1] <= 10, read
 
 
 async def test_two_measurements_of_one_commit_are_merged_each_by_itself(tmp_path: Path) -> None:
