@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from common.identity import Identity, operator_permissions
 from common.model import Bucket
 from common.rpc import Answer
 from common.segment import Block, encode_block, encode_dictionary
+from common.tombstones import Tombstone, encode_choice
 from services.query.context import QueryContext
 from services.query.segments import Reader
 from tests.unit.query.engine.points import WEEK_NS, Point, make_blocks, series_id, series_key
@@ -29,6 +30,7 @@ class _Measurement:
     version: int = 0
     segments: list[list[Any]] = field(default_factory=list)
     series: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    tombstones: list[Tombstone] = field(default_factory=list)
 
 
 class MemoryStorage:
@@ -55,6 +57,8 @@ class MemoryStorage:
         for id, key in keys.items():
             measurement.series.setdefault(id, key)
         meta, chunks = encode_block(block, level)
+        # Deletes that came before hide nothing of it.
+        meta["deletes"] = self._number
         self.chunks[self._number] = chunks
         measurement.segments.append([self._number, self._number, meta])
 
@@ -65,6 +69,14 @@ class MemoryStorage:
             del self.chunks[id]
         measurement.segments = []
         self.add(block, {})
+
+    def delete(self, bucket_id: str, name: str, start_ns: int, stop_ns: int, takes: Callable[[bytes], bool]) -> None:
+        """Hide what there is of the series whose tag keys *takes* accepts."""
+        self._number += 1
+        measurement = self.buckets[bucket_id][name]
+        measurement.version += 1
+        mask = np.array([takes(key) for key in measurement.series.values()], np.bool_)
+        measurement.tombstones.append(Tombstone(self._number, start_ns, stop_ns, encode_choice(mask)))
 
     async def call(self, url: str, method: str, head: Any, parts: Sequence[bytes] = (), **_: Any) -> Answer:
         self.calls.append(method)
@@ -92,7 +104,8 @@ class MemoryStorage:
             if name in found:
                 held = found[name]
                 answers[name] = None if held.version == version else {
-                    "version": held.version, "segments": held.segments, "tombstones": [],
+                    "version": held.version, "segments": held.segments,
+                    "tombstones": [stone.to_wire() for stone in held.tombstones],
                     "series": [7, len(held.series)],
                 }  # fmt: skip
         return {"number": self._number, "measurements": answers}, []

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.unit.query.engine.points import Point
+from tests.unit.query.engine.points import Point, Unsigned
 
 Row = dict[str, Any]  # fields of one point
 INT_MASK = (1 << 64) - 1
@@ -77,7 +77,8 @@ def answer(points: list[Point], question: Question) -> Answer:
     """(tag values, rows) of each series in order; a row is its time in ns and the columns. Later points win."""
     merged: dict[tuple[tuple[tuple[str, str], ...], int], Row] = {}
     for point in points:
-        merged.setdefault((point.tags, point.time_ns), {}).update(point.fields)
+        fields = {name: _told(name, value, question) for name, value in point.fields}
+        merged.setdefault((point.tags, point.time_ns), {}).update(fields)
     groups: dict[tuple[str, ...], list[tuple[int, dict[str, str], Row]]] = {}
     for (tags, time_ns), fields in sorted(merged.items(), key=lambda item: (item[0][1], item[0][0])):
         if _in_range(time_ns, question) and all(_holds(dict(tags), fields, *each) for each in question.where):
@@ -93,6 +94,13 @@ def answer(points: list[Point], question: Question) -> Answer:
         if rows:
             result.append((key, rows))
     return result
+
+
+def _told(name: str, value: Any, question: Question) -> Any:
+    """A value as this question sees it: c is an integer, and a float where the second shard is touched too."""
+    if isinstance(value, Unsigned):
+        return int(value)
+    return float(value) if name == "c" and question.last_s is None else value
 
 
 def _in_range(time_ns: int, question: Question) -> bool:
@@ -169,7 +177,7 @@ def _filled(found: dict[int, Any], name: str, field: str, question: Question) ->
     first = min(found) if question.first_s is None else _window(question.first_s * 10**9, question)
     last = _window(question.last_s * 10**9, question)
     width = question.width_s * 10**9
-    whole = name == "count" or field in ("i", "u")
+    whole = name == "count" or field in ("i", "u", "c")
     if name in ("mean", "median", "stddev"):
         whole = False
     filled: dict[int, Any] = {}
@@ -191,6 +199,8 @@ def _filled(found: dict[int, Any], name: str, field: str, question: Question) ->
         else:
             number = question.fill
             value = int(number) if whole else float(number)
+            if name != "count" and field == "u":
+                value %= 1 << 64
             if name != "count" and field in ("s", "t"):
                 value = "" if field == "s" else False
         filled[start] = value
