@@ -84,7 +84,9 @@ def build(settings: AuthSettings, url: Callable[[], str | None]) -> web.Applicat
     )
     for make in background:
         app.cleanup_ctx.append(_running(make))
-    app.cleanup_ctx.append(_noting_uses(context))
+    # Gateways tell their last before auth stops; it is written before storage does.
+    uses = (lambda: keep_writing(context.uses, context.records), lambda: write_last(context.uses, context.records))
+    app.cleanup_ctx.append(_running(*uses))
     app.on_shutdown.append(_ending(hub))
     return app
 
@@ -110,8 +112,10 @@ def _opened(client: RpcClient, passwords: Passwords) -> Callable[[web.Applicatio
     return keep
 
 
-def _running(make: Callable[[], Any]) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Keeps a task running as long as the app runs."""
+def _running(
+    make: Callable[[], Any], last: Callable[[], Any] | None = None
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Keeps a task running as long as the app runs; *last* is awaited after its end."""
 
     async def keep(app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(make())
@@ -119,17 +123,8 @@ def _running(make: Callable[[], Any]) -> Callable[[web.Application], AsyncIterat
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-    return keep
-
-
-def _noting_uses(context: Context) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Gateways tell their last before auth stops; it is written before storage does."""
-
-    async def keep(app: web.Application) -> AsyncIterator[None]:
-        async for _ in _running(lambda: keep_writing(context.uses, context.records))(app):
-            yield
-        await write_last(context.uses, context.records)
+        if last is not None:
+            await last()
 
     return keep
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from common.errors import Conflict, Invalid, NotFound, Unprocessable
+from common.errors import Invalid, NotFound, Unprocessable
 from common.identity import Identity
 from services.auth import grants, labels, mappings, orgs
 from services.auth.bucket_rules import changed_retention, check_name, check_retention, end, make
@@ -15,7 +15,7 @@ from services.auth.entities import SECOND_NS, Bucket, Dbrp, Member, Org
 from services.auth.gojson import Document
 from services.auth.jsonlayout import format_time
 from services.auth.permissions import check, check_object, has_part_in
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.request import NO_CONTENT, Answer, Page, Request
 
 PATH = "/api/v2/buckets"
@@ -168,10 +168,7 @@ async def store(context: Context, org: Org, bucket: Bucket) -> None:
     change = Change()
     change.require(org)
     change.create(bucket)
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict(f"bucket with name {bucket.name} already exists") from None
+    await context.records.change(change, taken=f"bucket with name {bucket.name} already exists")
 
 
 async def _found(context: Context, request: Request) -> tuple[Reader, Bucket]:
@@ -218,10 +215,7 @@ async def patch(context: Context, request: Request) -> Answer:
     change.replace(bucket, new)
     if new.name != bucket.name:
         await grants.end_vanished(reader, change, bucket.org_id, [mappings.virtual_names(bucket.name)[0]])
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict("bucket name is not unique") from None
+    await context.records.change(change, taken="bucket name is not unique")
     return Answer.json((await _shown(reader, [new]))[0])
 
 

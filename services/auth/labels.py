@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from common.errors import Conflict, Invalid, NotFound
+from common.errors import Invalid, NotFound
 from services.auth import ids, orgs
 from services.auth.context import Context
 from services.auth.entities import Label, LabelMapping, Member
 from services.auth.members import Function, check_change, find_base
 from services.auth.permissions import check, check_object
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.request import NO_CONTENT, Answer, Request
 
 PATH = "/api/v2/labels"
@@ -84,10 +84,7 @@ async def create(context: Context, request: Request) -> Answer:
 
 
 async def _commit(context: Context, change: Change, name: str) -> None:
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict(f"label with name {name} already exists") from None
+    await context.records.change(change, taken=f"label with name {name} already exists")
 
 
 async def _found(context: Context, request: Request, action: str) -> tuple[Reader, Label]:
@@ -148,10 +145,7 @@ def calls_on(type: str) -> dict[str, Function]:
         change.require(label)
         resource = Member.resource(type, id)
         change.create(LabelMapping(id=context.ids.sortable(), label_id=label.id, resource=resource))
-        try:
-            await context.records.change(change)
-        except KeyTaken:
-            raise Conflict(f"label {label.id} is already on this resource") from None
+        await context.records.change(change, taken=f"label {label.id} is already on this resource")
         return _answer(label, 201)
 
     async def detach(context: Context, request: Request) -> Answer:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from common.errors import Conflict, Invalid, NotFound
+from common.errors import Invalid, NotFound
 from common.identity import Permission
 from services.auth import authorizations, grants, ids, passwords
 from services.auth.context import Context
 from services.auth.entities import Bucket, Entity, Legacy, Org, Password, User
 from services.auth.permissions import check, has_part_in
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.request import NO_CONTENT, Answer, Request
 
 PATH = "/private/legacy/authorizations"
@@ -66,10 +66,7 @@ async def store(context: Context, legacy: Legacy, org: Org, user: User, password
     change = Change()
     change.require(org, user)
     change.create(legacy, *([password] if password else []))
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict("token already exists") from None
+    await context.records.change(change, taken="token already exists")
 
 
 async def get_one(context: Context, request: Request) -> Answer:

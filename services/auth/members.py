@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from common.errors import Conflict, Invalid, NotFound
+from common.errors import Invalid, NotFound
 from services.auth import ids, users
 from services.auth.context import Context
 from services.auth.entities import Bucket, Entity, Member, Org, Telegraf, User, Variable
 from services.auth.permissions import check
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.request import NO_CONTENT, Answer, Request
 
 CORRUPT = "corrupt ID provided: "
@@ -77,12 +77,8 @@ def calls(type: str, role: str) -> dict[str, Function]:
         change.require(user)
         change.conditions.append(["exists", KINDS[type].KIND, id])
         change.create(Member(id=context.ids.sortable(), resource_type=type, resource_id=id, user_id=user.id, role=role))
-        try:
-            await context.records.change(change)
-        except KeyTaken:
-            raise Conflict(
-                f"Unexpected error when assigning user to a resource: mapping for user {user.id} already exists"
-            ) from None
+        taken = f"Unexpected error when assigning user to a resource: mapping for user {user.id} already exists"
+        await context.records.change(change, taken=taken)
         return Answer.json(to_json(user, role), 201)
 
     async def remove(context: Context, request: Request) -> Answer:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from common.errors import Conflict, Invalid, NotFound
+from common.errors import Invalid, NotFound
 from common.identity import Identity
 from services.auth import bucket_rules, ids, org_removal
 from services.auth.context import Context
 from services.auth.entities import OWNER, Member, Org
 from services.auth.jsonlayout import format_time
 from services.auth.permissions import check, check_object, has_part_in
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.request import NO_CONTENT, Answer, Page, Request, escape_query
 
 PATH = "/api/v2/orgs"
@@ -83,10 +83,7 @@ def add(context: Context, change: Change, name: str, description: str, owner_id:
 
 async def commit(context: Context, change: Change, name: str) -> None:
     """Make a change of organizations. Raises Conflict if *name* is taken."""
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict(f"organization with name {name} already exists") from None
+    await context.records.change(change, taken=f"organization with name {name} already exists")
 
 
 # ---------------------------------------------------------------- calls

@@ -138,11 +138,15 @@ class Records:
         )
         return answer.head["number"], answer.head["answers"]
 
-    async def change(self, change: Change) -> int:
+    async def change(self, change: Change, taken: str | None = None) -> int:
         """Make the change, whole or not at all.
+
+        Args:
+            taken: what a client is told when another record holds a unique key; None = the caller handles KeyTaken.
 
         Raises:
             KeyTaken, Stale: see there.
+            Conflict: with the text *taken*.
             TooLarge: a record is over storage's limit.
             Invalid: a name is too long to be a unique key.
             Unavailable: storage can't be reached; the change may have been made or not.
@@ -163,6 +167,8 @@ class Records:
             answer = await self._client.call(self._url, "storage.change_records", head)
         except Conflict as error:
             if "unique" in error.details:
+                if taken is not None:
+                    raise Conflict(taken) from None
                 raise KeyTaken(error.details["unique"]) from None
             raise Stale(str(error)) from None
         number: int = answer.head["number"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from common.errors import Conflict
 from common.identity import Permission
 from services.auth import authorizations
 from services.auth.context import Context
 from services.auth.entities import ApiToken, Org, User
 from services.auth.id_maker import make_secret
-from services.auth.records import Change, KeyTaken
+from services.auth.records import Change
 from services.auth.request import Answer, Request
 
 PATH = "/api/v2/authorizations"
@@ -49,10 +48,7 @@ async def store(context: Context, token: ApiToken, org: Org, user: User) -> None
     change = Change()
     change.require(org, user)
     change.create(token)
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict("token already exists") from None
+    await context.records.change(change, taken="token already exists")
 
 
 async def get_one(context: Context, request: Request) -> Answer:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from common.errors import Conflict, EmptyValue, Forbidden, Invalid, NotFound
+from common.errors import EmptyValue, Forbidden, Invalid, NotFound
 from common.identity import Permission
 from services.auth import ids, passwords, sessions
 from services.auth.context import Context
 from services.auth.entities import ACTIVE, INACTIVE, Member, Password, User
 from services.auth.permissions import check
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.request import NO_CONTENT, Answer, Page, Request
 
 PATH = "/api/v2/users"
@@ -42,10 +42,7 @@ async def get(reader: Reader, id: str) -> User:
 
 async def commit(context: Context, change: Change, name: str) -> None:
     """Make a change of users. Raises Conflict if *name* is taken."""
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict(f"user with name {name} already exists") from None
+    await context.records.change(change, taken=f"user with name {name} already exists")
 
 
 async def set_password(

@@ -18,7 +18,7 @@ from services.auth.entities import DatabaseGrant, Legacy, Org, Password, User
 from services.auth.legacy import make
 from services.auth.passwords import MAX_BYTES
 from services.auth.permissions import all_access
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.statements import CreateUser, DropUser, Grant, Revoke, SetPassword, ShowGrants, ShowUsers
 
 Rows = list[list[Any]]
@@ -82,10 +82,7 @@ async def create_user(context: Context, identity: Identity, org_id: str, stateme
     change = Change()
     change.require(org, user)
     change.create(legacy, Password(id=legacy.id, hash=await context.passwords.hash(statement.password)))
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict("user already exists") from None
+    await context.records.change(change, taken="user already exists")
 
 
 async def drop_user(context: Context, identity: Identity, org_id: str, statement: DropUser) -> None:

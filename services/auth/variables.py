@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.errors import Conflict, Invalid, NotFound
+from common.errors import Invalid, NotFound
 from services.auth import attachments, labels, orgs
 from services.auth.context import Context
 from services.auth.entities import Member, Variable
 from services.auth.gojson import Document
 from services.auth.jsonlayout import COMPACT, format_time
 from services.auth.permissions import check, check_object
-from services.auth.records import Change, KeyTaken, Reader
+from services.auth.records import Change, Reader
 from services.auth.request import NO_CONTENT, Answer, Page, Request
 
 PATH = "/api/v2/variables"
@@ -66,10 +66,7 @@ def _selected(document: Document) -> tuple[str, ...] | None:
 
 
 async def _commit(context: Context, change: Change, variable: Variable) -> None:
-    try:
-        await context.records.change(change)
-    except KeyTaken:
-        raise Conflict(f"variable is not unique for key {variable.org_id}{variable.name}") from None
+    await context.records.change(change, taken=f"variable is not unique for key {variable.org_id}{variable.name}")
 
 
 async def list_(context: Context, request: Request) -> Answer:
