@@ -25,6 +25,7 @@ from services.gateway.config import GatewaySettings
 from services.gateway.deletes import delete
 from services.gateway.dialects import INTERNAL_TEXT
 from services.gateway.exchange import Exchange, Proxies
+from services.gateway.express import Express
 from services.gateway.gateway import Gateway, Handle
 from services.gateway.identity import Identities
 from services.gateway.meter import Meter
@@ -63,12 +64,16 @@ def build(settings: GatewaySettings) -> web.Application:
     )
     probes = Probes(replicas, ((AUTH, settings.auth_url), (STORAGE, settings.storage_url)))
     batcher.sizes = meter.batch_writes.observe
+    identities = Identities(client, settings.auth_url, settings.identity_cache)
+    # Where requests are logged all of them are handled alike.
+    express = Express(identities, batcher, budget, meter, settings.write_timeout_s)
     gateway = Gateway(
         config=settings,
         client=client,
-        identities=Identities(client, settings.auth_url, settings.identity_cache),
+        identities=identities,
         replicas=replicas,
         batcher=batcher,
+        express=express if settings.access_log == "off" else None,
         turns=Turns(replicas, settings.write_streams, time.monotonic),
         probes=probes,
         watch=Watch(replicas, probes.answers),
@@ -101,6 +106,7 @@ def build(settings: GatewaySettings) -> web.Application:
             settings.idle_timeout_s,
         ),
         meter,
+        gateway.express,
     )
 
     async def handle(request: web.Request) -> web.StreamResponse:

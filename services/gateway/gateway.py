@@ -14,6 +14,7 @@ from services.gateway.batching import Batcher
 from services.gateway.config import GatewaySettings
 from services.gateway.credentials import Credential, find_v1, find_v2
 from services.gateway.exchange import Exchange, Proxies
+from services.gateway.express import Express
 from services.gateway.identity import Caller, Identities
 from services.gateway.meter import Meter
 from services.gateway.replicas import Replicas
@@ -31,6 +32,7 @@ class Gateway:
     identities: Identities
     replicas: Replicas
     batcher: Batcher
+    express: Express | None
     turns: Turns
     probes: Probes
     watch: Watch

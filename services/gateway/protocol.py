@@ -1,9 +1,11 @@
 """The public connections: aiohttp's, with the deadlines and bounds that it lacks (F3 of the reliability findings).
 
 aiohttp waits for ever for the head of a request and for the rest of a body. Here both have a deadline, connections
-are counted, and what is no HTTP gets a short answer instead of a traceback in the log. Rests on four attributes of
-aiohttp's RequestHandler that are not public (``_messages``, ``_request_count``, ``_reading_paused``,
-``_buffer_paused``); tests/services/test_gateway_connections.py pins the behaviour.
+are counted, and what is no HTTP gets a short answer instead of a traceback in the log. A write that ``express.py``
+knows is answered here, between two requests of aiohttp's. Rests on attributes of aiohttp's RequestHandler that are not
+public (``_messages``, ``_request_count``, ``_reading_paused``, ``_buffer_paused``; for express writes ``_waiter``,
+``_request_in_progress``, ``_handler_waiter``, ``_keepalive``, ``_process_keepalive``, ``_next_keepalive_close_time``);
+tests/services/test_gateway_connections.py and test_gateway_express.py pin the behaviour.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from common.log import get_logger
 from services.gateway.exchange import STANDARD
+from services.gateway.express import Express
 from services.gateway.meter import Meter
 
 log = get_logger("protocol")
@@ -51,9 +54,10 @@ class Limits:
 class Guard:
     """Watches over the connections that are in the middle of sending something."""
 
-    def __init__(self, limits: Limits, meter: Meter) -> None:
+    def __init__(self, limits: Limits, meter: Meter, express: Express | None = None) -> None:
         self.limits = limits
         self.meter = meter
+        self.express = express
         self.connections = 0
         # The service stops: each answer is the last one on its connection.
         self.draining = False
@@ -78,7 +82,18 @@ class Guard:
 class GuardedHandler(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ("_body", "_body_bytes", "_guard", "_last_bytes", "_refused", "_since_s")
+    __slots__ = (
+        "_behind",
+        "_body",
+        "_body_bytes",
+        "_guard",
+        "_last_bytes",
+        "_peer",
+        "_refused",
+        "_since_s",
+        "_write",
+        "whole_head",
+    )
 
     def __init__(self, guard: Guard, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         limits = guard.limits
@@ -101,6 +116,12 @@ class GuardedHandler(web.RequestHandler):
         self._body: StreamReader | None = None
         self._body_bytes = 0
         self._last_bytes = b""
+        # The express write under way, and what has come behind it.
+        self._write: asyncio.Future[None] | None = None
+        self._behind: list[bytes] = []
+        self._peer = b""
+        # Digest of the head of the request under way, if that and its body came whole, in one piece and alone.
+        self.whole_head: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         guard = self._guard
@@ -114,6 +135,7 @@ class GuardedHandler(web.RequestHandler):
         guard.connections += 1
         guard.meter.connections.set(guard.connections)
         super().connection_made(transport)
+        self._peer = str(transport.get_extra_info("peername", ("",))[0]).encode()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._refused:
@@ -121,15 +143,25 @@ class GuardedHandler(web.RequestHandler):
         self._guard.connections -= 1
         self._guard.meter.connections.set(self._guard.connections)
         self._guard.watched.discard(self)
+        if self._write is not None:
+            self._write.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        if self._write is not None:
+            self._hold_back(data)
+            return
+        is_between = self._is_between_requests()
+        if is_between and self._begin_write(data):
+            return
         count = self._request_count
         self._last_bytes = data[:32]
         super().data_received(data)
         if self._request_count != count:
+            is_whole = is_between and self._request_count == count + 1 and self._messages[-1][1].is_eof()
+            self.whole_head = self._digest(data) if is_whole else None
             if self._body is not None and not self._body.is_eof():
                 # What followed was no HTTP. aiohttp leaves whoever reads that body waiting for ever.
                 self._body.set_exception(web.RequestPayloadError("the body is broken"))
@@ -199,6 +231,53 @@ class GuardedHandler(web.RequestHandler):
             self._guard.meter.bad_requests.inc()
             return
         log.error("a connection failed", reason=str(args[0]) if args else "", exc_info=kw.get("exc_info", True))
+
+    # ------------------------------------------------------------ express writes
+
+    def _is_between_requests(self) -> bool:
+        """Whether aiohttp waits for the next request and nothing of one has come."""
+        waits = self._waiter is not None and not self._waiter.done() and not self._messages
+        return waits and self._since_s is None and not (self._close or self._force_close or self._paused)
+
+    def _digest(self, data: bytes) -> bytes | None:
+        found = None if self._guard.express is None else self._guard.express.digest(data, self._peer)
+        return None if found is None else found[0]
+
+    def _begin_write(self, data: bytes) -> bool:
+        # The first request of a connection goes the long way: it starts the clock of idle connections.
+        if self._guard.express is None or self._guard.draining or not self._keepalive:
+            return False
+        self._write = self._guard.express.begin(data, self._peer, self._end_write)
+        if self._write is None:
+            return False
+        self._request_in_progress = True  # shutdown() waits for it then
+        return True
+
+    def _end_write(self, answer: bytes) -> None:
+        self._write = None
+        if self.transport is not None:
+            self.transport.write(answer)
+            self._next_keepalive_close_time = self._loop.time() + self._guard.limits.idle_timeout_s
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        if self._behind and self.transport is not None:
+            data = b"".join(self._behind)
+            self._behind.clear()
+            self.data_received(data)
+            if not self._reading_paused and not self._buffer_paused:
+                self.transport.resume_reading()
+
+    def _process_keepalive(self) -> None:
+        if self._write is not None:  # not idle, though aiohttp knows of no request
+            self._next_keepalive_close_time = self._loop.time() + self._guard.limits.idle_timeout_s
+        super()._process_keepalive()
+
+    def _hold_back(self, data: bytes) -> None:
+        """Requests are answered in their order: no more is read until the write has its answer."""
+        self._behind.append(data)
+        if self.transport is not None:
+            self.transport.pause_reading()
 
     def _watch(self, body: StreamReader | None) -> None:
         self._since_s = self._loop.time()

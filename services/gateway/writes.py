@@ -18,7 +18,8 @@ from services.gateway import bodies
 from services.gateway.batching import SMALL_BODY_BYTES, Result, Send, Write, error_of_result, write_head
 from services.gateway.calls import was_answered
 from services.gateway.exchange import Exchange
-from services.gateway.gateway import Gateway
+from services.gateway.gateway import Gateway, find_credential
+from services.gateway.protocol import GuardedHandler
 from services.gateway.replicas import Replica
 
 PARAMETERS = {
@@ -64,12 +65,23 @@ async def write(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
             if whole and len(first) <= SMALL_BODY_BYTES:
                 item.body = first
                 await gateway.batcher.submit(item)
+                _remember(gateway, exchange, item)
                 return exchange.answer(204)
     else:
         first = b""
     with gateway.budget.held(STREAM_BYTES):
         await _send_large(gateway, item, _Body(request, first, max_bytes, setting))
     return exchange.answer(204)
+
+
+def _remember(gateway: Gateway, exchange: Exchange, item: Write) -> None:
+    """Let the next write with the same head go the short way (``express.py``)."""
+    protocol, credential = exchange.request.protocol, find_credential(exchange)
+    if gateway.express is None or not isinstance(protocol, GuardedHandler) or credential is None:
+        return
+    if protocol.whole_head is not None:
+        key = gateway.identities.key_of(item.dialect, credential, exchange.remote)
+        gateway.express.learn(protocol.whole_head, exchange, item, key)
 
 
 class _Body:
