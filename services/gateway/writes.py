@@ -148,7 +148,8 @@ def sender(client: RpcClient, timeout_s: float) -> Send:
     """How the batcher calls an ingest."""
 
     async def send(replica: Replica, writes: Sequence[Write]) -> Sequence[Result]:
-        parts = [write.body for write in writes]
+        # All bodies as one part: each part costs either side 5 us.
+        parts = [b"".join([write.body for write in writes])]
         answer = await client.call(replica.url, "ingest.write", write_head(writes), parts, timeout_s=timeout_s)
         return _results(answer.head, len(writes))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -105,12 +106,12 @@ async def _read_sized(
         limit = body_limit(item.dialect)
         if item.size > limit.wire_bytes:
             raise _too_large(limit)
-    total = sum(item.size for item in items)
-    claim.take(total)
-    bodies = await call.parts(max_bytes=total)
-    if [len(body) for body in bodies] != [item.size for item in items]:
-        raise Invalid("the parts of a write are not those of its head")
-    return bodies
+    stops = list(accumulate((item.size for item in items), initial=0))
+    claim.take(stops[-1])
+    parts = await call.parts(max_bytes=stops[-1])
+    if len(parts) != 1 or len(parts[0]) != stops[-1]:
+        raise Invalid("the part of a write is not as long as its head says")
+    return [parts[0][start:stop] for start, stop in pairwise(stops)]
 
 
 def _too_large(limit: BodyLimit) -> TooLarge:

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,10 @@ class PlayedIngest:
         except InfluxError as error:
             self.cut.append(str(error))
             raise
-        if items[0]["size"] == -1:
-            parts = [b"".join(parts)]
+        parts = [b"".join(parts)]
+        if items[0]["size"] != -1:
+            stops = list(accumulate((item["size"] for item in items), initial=0))
+            parts = [parts[0][start:stop] for start, stop in pairwise(stops)]
         self.calls.append(len(items))
         self.identities = call.head["identities"]
         if self.hold is not None:

@@ -185,7 +185,7 @@ class Parts:
     async def send(self, items: Sequence[tuple[dict[str, Any], bytes]], identity: Identity = WRITER) -> list[Any]:
         """Writes that travel together; the results."""
         head = {"identities": [identity.to_wire()], "items": [item for item, _ in items]}
-        answer = await self.client.call(self.url, "ingest.write", head, [body for _, body in items])
+        answer = await self.client.call(self.url, "ingest.write", head, [b"".join(body for _, body in items)])
         results: list[Any] = answer.head["results"]
         return results
 
