@@ -6,6 +6,7 @@ The shape is that of the Time Series Benchmark Suite's cpu-only case; the values
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -19,6 +20,11 @@ _REGIONS = ("us-east-1", "us-west-1", "us-west-2", "eu-west-1", "eu-central-1", 
 _OSES = ("Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10")
 _TEAMS = ("SF", "NYC", "LON", "CHI")
 _STAGES = ("production", "staging", "test")
+
+
+HOSTS = 1000
+# Shapes of values of which the bytes on disk are measured.
+SHAPES = ("ints", "walks", "hosts")
 
 
 def hosts(count: int, first: int = 0) -> list[str]:
@@ -46,15 +52,40 @@ def lines(tags: list[str], steps: int, first_step: int = 0, seed: int = 1) -> It
             yield f"{host} {template % tuple(row)} {time_ns}\n".encode()
 
 
-def bodies(all_lines: Iterator[bytes], lines_a_body: int) -> list[bytes]:
+def many_series(count: int) -> Iterator[bytes]:
+    """One point in each of *count* series of four tags."""
+    for number in range(count):
+        yield (
+            f"cpu,device=d{number},firmware=v{number % 7},room=r{number % 1000},site=s{number % 50} "
+            f"usage_user={number % 100}i {START_NS}\n"
+        ).encode()
+
+
+def shaped(shape: str, values: int, seed: int = 3) -> Iterator[bytes]:
+    """*values* values of a shape, every ten seconds: 10 fields of 1,000 hosts, or of 100 series.
+
+    Args:
+        shape: ``hosts``, the table; ``ints``, integers 0-99 at random; ``walks``, floats that change by -1, 0 or 1.
+    """
+    if shape == "hosts":
+        yield from lines(hosts(HOSTS), values // (HOSTS * len(FIELDS)), seed=seed)
+        return
+    rng = np.random.default_rng(seed)
+    template = ",".join(f"{field}=%d{'i' if shape == 'ints' else ''}" for field in FIELDS)
+    level = np.zeros((100, len(FIELDS)), np.int64)
+    for step in range(values // level.size):
+        level = rng.integers(0, 100, level.shape) if shape == "ints" else level + rng.integers(-1, 2, level.shape)
+        time_ns = START_NS + step * STEP_NS
+        for series, row in enumerate(level.tolist()):
+            yield f"{shape},series=s{series} {template % tuple(row)} {time_ns}\n".encode()
+
+
+def iter_bodies(all_lines: Iterator[bytes], lines_a_body: int) -> Iterator[bytes]:
     """Write bodies of *lines_a_body* lines each."""
-    made: list[bytes] = []
-    batch: list[bytes] = []
-    for line in all_lines:
-        batch.append(line)
-        if len(batch) == lines_a_body:
-            made.append(b"".join(batch))
-            batch = []
-    if batch:
-        made.append(b"".join(batch))
-    return made
+    while batch := list(islice(all_lines, lines_a_body)):
+        yield b"".join(batch)
+
+
+def bodies(all_lines: Iterator[bytes], lines_a_body: int) -> list[bytes]:
+    """All bodies at once."""
+    return list(iter_bodies(all_lines, lines_a_body))
