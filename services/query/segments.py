@@ -56,6 +56,8 @@ class _Held:
     """What is held of one measurement.
 
     Attributes:
+        version: of the plan that is held; -1 = it is out of date.
+        base: of the plan that is held, out of date or not.
         shards: segments by shard (start, stop), each list ascending in order.
         units: keys of a shard's resolved units in the cache, with the ids of the segments that they were made of.
         plan_bytes: what is counted in the budget for plan and series.
@@ -66,6 +68,7 @@ class _Held:
 
     key: tuple[str, str]
     version: int = -1
+    base: int = -1
     shards: dict[tuple[int, int], list[Segment]] = field(default_factory=dict)
     generation: int = -1
     wanted_series: int = 0
@@ -435,14 +438,22 @@ class Reader:
             "bucket_id": bucket_id, "measurements": versions, "start_ns": MIN_TIME_NS, "stop_ns": MAX_TIME_NS + 1,
         }  # fmt: skip
         answers = (await self._client.call(self._url, "storage.plan", head)).head["measurements"]
-        for name in versions:
+        lost = []
+        for name, version in versions.items():
             key = (bucket_id, name)
+            held = self._held.get(key)
             if name not in answers:
                 self._forget(key)
+            elif version >= 0 and (held is None or held.base != version):
+                # What the answer is a difference to has been given up meanwhile.
+                self._forget(key)
+                lost.append(name)
             elif answers[name] is not None:
                 self._apply_plan(key, answers[name])
             if key in self._held:
                 self._held.move_to_end(key)
+        if lost:
+            await self._plan(bucket_id, lost)
         while len(self._held) > MAX_MEASUREMENTS:
             self._forget(next(iter(self._held)))
 
@@ -453,14 +464,12 @@ class Reader:
             # Another generation is another measurement of the same name: none of the codes holds.
             self._forget(key)
             held = self._held[key] = _Held(key)
-        known = {segment.id: segment for segments in held.shards.values() for segment in segments}
-        shards: dict[tuple[int, int], list[Segment]] = {}
-        for id, order, meta in plan["segments"]:
-            segment = known.get(id) or units.read_segment(id, order, meta)
-            shards.setdefault(segment.shard, []).append(segment)
-        for segments in shards.values():
-            segments.sort(key=lambda segment: (segment.order, segment.id))
-        held.version, held.shards, held.wanted_series = plan["version"], shards, count
+        shards = _with_difference(held.shards, plan["segments"], plan["gone"]) if "gone" in plan else {}
+        if "gone" not in plan:
+            known = {segment.id: segment for segments in held.shards.values() for segment in segments}
+            shards = _in_shards([known.get(entry[0]) or units.read_segment(*entry) for entry in plan["segments"]])
+        held.version = held.base = plan["version"]
+        held.shards, held.wanted_series = shards, count
         held.tombstones = tuple(map(Tombstone.from_wire, plan["tombstones"]))
         held.units = {shard: units for shard, units in held.units.items() if shard in shards}
 
@@ -488,6 +497,34 @@ class Reader:
         if held is not None:
             self._budget.give(held.plan_bytes)
             self._cache.drop(key)
+
+
+def _in_shards(segments: Iterable[Segment]) -> dict[tuple[int, int], list[Segment]]:
+    """Segments by shard, ascending in order."""
+    shards: dict[tuple[int, int], list[Segment]] = {}
+    for segment in segments:
+        shards.setdefault(segment.shard, []).append(segment)
+    for found in shards.values():
+        found.sort(key=lambda segment: (segment.order, segment.id))
+    return shards
+
+
+def _with_difference(
+    shards: dict[tuple[int, int], list[Segment]], added: Sequence[Sequence[Any]], gone: Sequence[int]
+) -> dict[tuple[int, int], list[Segment]]:
+    """*shards* with segments (id, order, meta) that came and without those that went; *shards* is not changed."""
+    fresh = _in_shards(units.read_segment(*entry) for entry in added)
+    went = set(gone)
+    out: dict[tuple[int, int], list[Segment]] = {}
+    for shard in shards.keys() | fresh.keys():
+        old, new = shards.get(shard, []), fresh.get(shard, [])
+        if went and any(segment.id in went for segment in old):
+            old = [segment for segment in old if segment.id not in went]
+        if new:
+            old = sorted((*old, *new), key=lambda segment: (segment.order, segment.id))
+        if old:
+            out[shard] = old
+    return out
 
 
 def _needed(segment: Segment, start_ns: int, stop_ns: int) -> bool:

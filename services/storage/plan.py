@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from common import wire
@@ -10,18 +12,25 @@ from common.errors import Invalid
 from common.tombstones import Tombstone
 from services.storage.blocks import Segment
 from services.storage.catalog import to_key
+from services.storage.segment_store import commit_of
 from services.storage.state import FieldTypes, Measurement, State
 
 
 @dataclass(frozen=True, slots=True)
 class MeasurementPlan:
-    """What a query over a measurement has to read, as of one moment."""
+    """What a query over a measurement has to read, as of one moment.
+
+    Attributes:
+        segments: all of them, or those added since the version held.
+        gone: those that went since then; None = ``segments`` are all.
+    """
 
     version: int
     segments: list[Segment]
     generation: int
     series_count: int
     tombstones: tuple[Tombstone, ...]
+    gone: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +57,29 @@ def find_plan(state: State, head: Any) -> Plan:
     return Plan(
         state.number,
         {
-            name: None if measurement.version == held[name] else _plan_of(measurement, start, stop)
+            name: None if measurement.version == held[name] else _plan_of(measurement, start, stop, held[name])
             for name, measurement in found.items()
             if measurement is not None
         },
     )
 
 
-def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int) -> MeasurementPlan:
-    segments = segments_within(measurement, start_ns, stop_ns)
-    return MeasurementPlan(measurement.version, segments, measurement.id, measurement.series.count, measurement.hiding)
+def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int, held: int) -> MeasurementPlan:
+    gone = measurement.removals.after(held)
+    segments = measurement.segments.values() if gone is None else _added_after(measurement, held)
+    return MeasurementPlan(
+        measurement.version,
+        segments_within(segments, start_ns, stop_ns),
+        measurement.id,
+        measurement.series.count,
+        measurement.hiding,
+        gone,
+    )
+
+
+def _added_after(measurement: Measurement, number: int) -> Iterator[Segment]:
+    """Segments made by changes after *number*, which is not before the start: later ones stand behind."""
+    return takewhile(lambda segment: commit_of(segment.id) > number, reversed(measurement.segments.values()))
 
 
 def plan_on_wire(plan: Plan) -> dict[str, Any]:
@@ -70,6 +92,7 @@ def plan_on_wire(plan: Plan) -> dict[str, Any]:
 
 def _on_wire(plan: MeasurementPlan) -> dict[str, Any]:
     return {
+        **({} if plan.gone is None else {"gone": plan.gone}),
         "version": plan.version,
         "segments": [
             [segment.id, segment.order, wire.decode_head(segment.meta) | {"deletes": segment.applied}]
@@ -80,13 +103,9 @@ def _on_wire(plan: MeasurementPlan) -> dict[str, Any]:
     }
 
 
-def segments_within(measurement: Measurement, start_ns: int, stop_ns: int) -> list[Segment]:
-    """Segments with rows that may lie in ``[start_ns, stop_ns)``, in the order in which they win."""
-    touching = (
-        segment
-        for segment in measurement.segments.values()
-        if segment.min_time_ns < stop_ns and segment.max_time_ns >= start_ns
-    )
+def segments_within(segments: Iterable[Segment], start_ns: int, stop_ns: int) -> list[Segment]:
+    """Those with rows that may lie in ``[start_ns, stop_ns)``, in the order in which they win."""
+    touching = (segment for segment in segments if segment.min_time_ns < stop_ns and segment.max_time_ns >= start_ns)
     return sorted(touching, key=lambda segment: (segment.order, segment.id))
 
 

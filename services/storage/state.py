@@ -16,6 +16,7 @@ from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from common.tombstones import Tombstone, covers_all, encode_choice
 from services.storage.blocks import Segment
 from services.storage.catalog import Damage
+from services.storage.removals import Removals
 from services.storage.segment_store import commit_of
 from services.storage.series import SeriesSet
 
@@ -33,6 +34,7 @@ class Measurement:
         id: also the generation of its dictionary: one that is dropped and made again has another.
         version: number of the last change of its segments, series or tombstones.
         tombstones: by number; at most one is settled.
+        removals: which segments went out since it was made or loaded.
         lost_series: ranges of sequence numbers of series whose tag keys or ids are damaged: they are not served.
     """
 
@@ -45,6 +47,10 @@ class Measurement:
     segments: dict[int, Segment] = field(default_factory=dict)
     tombstones: tuple[Tombstone, ...] = ()
     lost_series: tuple[tuple[int, int], ...] = ()
+    removals: Removals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.removals = Removals(self.version)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -264,6 +270,7 @@ class State:
             return None
         measurement = self.by_id[segment.measurement]
         del measurement.segments[id]
+        measurement.removals.add(number, id)
         measurement.version = number
         if segment.level == 0:
             self.level0_blocks -= 1
