@@ -78,7 +78,7 @@ def _rows_between(segment: Segment, start_ns: int, stop_ns: int) -> int:
 def time_slices(segments: Iterable[Segment], start_ns: int, stop_ns: int, most_rows: int) -> tuple[Range, ...]:
     """Ranges that together hold all rows in ``[start_ns, stop_ns)``, each about *most_rows* of them; ascending."""
     touched = [segment for segment in segments if segment.min_ns < stop_ns and segment.max_ns >= start_ns]
-    if not touched:
+    if not touched or start_ns >= stop_ns:
         return ()
     firsts = np.array([segment.min_ns for segment in touched], np.int64)
     stops = np.array([segment.max_ns + 1 for segment in touched], np.int64)

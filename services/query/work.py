@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from common.errors import Invalid, Unavailable
 from common.model import MIN_TIME_NS
+from services.query import newest
 from services.query.context import QueryContext
 from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, split_by_columns
@@ -81,6 +82,20 @@ class Work:
             Unavailable: the memory budget does not hold it, or storage does not answer.
         """
         wanted = [None if entry.measured is None else self._count_series(query, entry.measured) for entry in entries]
+        for part in newest.tries(query):
+            async with aclosing(self._answers(part, entries, wanted)) as found:
+                told = [each async for each in found]
+            if newest.suffices(query, [answer for _, answer in told]):
+                for each in told:
+                    yield each
+                return
+        async with aclosing(self._answers(query, entries, wanted)) as found:
+            async for each in found:
+                yield each
+
+    async def _answers(
+        self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None]
+    ) -> AsyncGenerator[tuple[Task, Answer], None]:
         only = entries[0].measured if len(entries) == 1 else None
         portions = [] if only is None else await self._portions(query, only, wanted[0])
         if only is None or not portions:

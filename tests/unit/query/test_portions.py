@@ -36,7 +36,7 @@ def test_portions_answer_as_the_oracle_does(
     commits: list[list[Point]], question: Question, small_rows: int, room: int
 ) -> None:
     with patch.object(units, "SMALL_ROWS", small_rows), patch.object(Room, "of", lambda _: Room(room, room, room)):
-        check(commits, question)
+        check([*commits], [question])
 
 
 def segment(rows: int, first_ns: int, last_ns: int) -> Segment:

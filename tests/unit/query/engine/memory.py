@@ -40,6 +40,7 @@ class MemoryStorage:
         self.buckets: dict[str, dict[str, _Measurement]] = {}
         self.chunks: dict[int, list[bytes]] = {}
         self.calls: list[str] = []
+        self.fetched: set[int] = set()
         self._number = 0
 
     def write(self, bucket_id: str, points: Sequence[Point], level: int = 0) -> None:
@@ -120,6 +121,7 @@ class MemoryStorage:
     def _fetch(self, head: Any) -> tuple[Any, list[bytes]]:
         if any(id not in self.chunks for id, _ in head["chunks"]):
             raise Gone("segment is gone")
+        self.fetched.update(id for id, _ in head["chunks"])
         return {}, [self.chunks[id][index] for id, indexes in head["chunks"] for index in indexes]
 
     def _measurements(self, head: Any) -> tuple[Any, list[bytes]]:
