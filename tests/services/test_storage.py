@@ -81,8 +81,8 @@ async def test_a_held_plan_is_unchanged_until_something_is_added(calls: Calls) -
     assert await calls.plan(held=version) is None
     await calls.append(make_block(IDS, [7]))
     changed = await calls.plan(held=version)
-        assert len(changed["segments"]) == 1
-        assert changed["gone"] == []
+    assert len(changed["segments"]) == 1
+    assert changed["gone"] == []
 
 
 async def test_segments_outside_of_the_range_are_left_out(calls: Calls) -> None:
