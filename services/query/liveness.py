@@ -106,12 +106,12 @@ def only(table: SeriesTable, alive: Mask) -> SeriesTable:
     order = np.argsort(table.ranks[alive], kind="stable")
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
-    return SeriesTable(len(ranks), codes, {key: table.words[key] for key in codes}, ranks)
+    return SeriesTable(len(ranks), codes, {key: table.words[key] for key in codes}, ranks, table.places)
 
 
 def with_keys_of(table: SeriesTable, alive: Mask) -> SeriesTable:
     """*table* with all its series, and only the tag keys that a living one has."""
-    view = SeriesTable(table.count, table.codes, table.words, table.ranks)
+    view = SeriesTable(table.count, table.codes, table.words, table.ranks, table.places)
     view.keys = _keys(table, alive)
     return view
 

@@ -250,7 +250,7 @@ class _Binder:
         if isinstance(expr, tree.VarRef):
             return Leaf(leaves.setdefault(self._condition_ref(expr), len(leaves)))
         if isinstance(expr, tree.RegexLiteral):
-            return Pattern(self.compile_pattern(expr))
+            return Pattern(self.compile_pattern(expr), expr.pattern)
         if isinstance(expr, tree.Call):
             return Function(expr.name, tuple(self._condition(arg, leaves) for arg in expr.args))
         if isinstance(expr, tree.BinaryExpr):

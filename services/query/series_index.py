@@ -63,7 +63,7 @@ class SeriesIndex:
         words = {key: _word_array(places) for key, places in self._words.items()}
         ranks = np.empty(count, np.int64)
         ranks[sorted(range(count), key=self._keys.__getitem__)] = np.arange(count)
-        self.table = SeriesTable(count, codes, words, ranks)
+        self.table = SeriesTable(count, dict(codes), words, ranks, dict(self._words))
 
     def _add_tags(self, first: int, keys: Sequence[bytes]) -> None:
         found: dict[str, tuple[list[int], list[int]]] = {}

@@ -37,9 +37,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Right side of ``=~`` and ``!~``: whether a string holds a match."""
+    """Right side of ``=~`` and ``!~``: whether a string holds a match; *text* names it where matches are kept."""
 
     matches: Callable[[str], bool]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,20 @@ class Function:
 
 
 Expression = Leaf | Constant | Pattern | Binary | Function
+
+
+def has_pattern(expr: Expression) -> bool:
+    """Whether a regular expression stands in *expr*."""
+    stack = [expr]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, Pattern):
+            return True
+        if isinstance(each, Binary):
+            stack += (each.left, each.right)
+        elif isinstance(each, Function):
+            stack += each.args
+    return False
 
 
 def evaluate(expr: Expression, leaves: Sequence[Vector], count: int) -> Vector:

@@ -7,7 +7,7 @@ columns are gathered only when they are asked for (a run of neighbouring rows is
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from services.query.engine.vectors import Indexes, Mask, Vector
 NO_INDEXES: Indexes = np.zeros(0, np.int64)
 # Groupings that a table keeps: dashboards ask for the same few.
 MAX_GROUPINGS = 64
+# Matches of patterns that a table keeps, a byte a word.
+MAX_MATCHES_BYTES = 1 << 20
+# Up to so many ranges are searched one by one: 1 us each, where all together take 70.
+FEW_RUNS = 16
 
 
 class SeriesTable:
@@ -29,18 +33,26 @@ class SeriesTable:
         codes: for each tag key the place of each series' value in ``words[key]``.
         words: for each tag key its values; place 0 is "", which is the value of a series without the tag.
         ranks: place of each series in ascending order of the series keys.
+        places: of each word in ``words``, where they are known; it may know words that have come since.
     """
 
     def __init__(
-        self, count: int, codes: Mapping[str, NDArray[np.int32]], words: Mapping[str, NDArray[Any]], ranks: Indexes
+        self,
+        count: int,
+        codes: Mapping[str, NDArray[np.int32]],
+        words: Mapping[str, NDArray[Any]],
+        ranks: Indexes,
+        places: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         self.count = count
         self.codes = codes
         self.words = words
         self.ranks = ranks
+        self.places = places
         self.keys: tuple[str, ...] = tuple(sorted(codes))
         self._groupings: OrderedDict[tuple[str, ...], Grouping] = OrderedDict()
         self._word_ranks: dict[str, Indexes] = {}
+        self._matches: OrderedDict[tuple[str, str], Mask] = OrderedDict()
 
     def values(self, key: str) -> NDArray[Any]:
         """The value of tag *key* of each series, "" where it has none."""
@@ -48,6 +60,24 @@ class SeriesTable:
         if codes is None:
             return np.full(self.count, "", dtype=object)
         return self.words[key][codes]
+
+    def having(self, key: str, value: str) -> Mask:
+        """Which series have *value* in tag *key*, "" = not the tag."""
+        if self.places is None:
+            return np.asarray(self.words[key] == value, dtype=bool)[self.codes[key]]
+        place = self.places[key].get(value)
+        return np.zeros(self.count, bool) if place is None else self.codes[key] == place
+
+    def matching(self, key: str, pattern: str, match: Callable[[NDArray[Any]], Mask]) -> Mask:
+        """Which words of tag *key* the pattern of that text matches: *match* over the words, kept as room allows."""
+        known = self._matches.get((key, pattern))
+        if known is None:
+            known = match(self.words[key])
+            self._matches[key, pattern] = known
+            # Listed first: another thread may add to them.
+            while sum(map(len, list(self._matches.values()))) > MAX_MATCHES_BYTES:
+                self._matches.popitem(last=False)
+        return known
 
     def group(self, keys: tuple[str, ...]) -> Grouping:
         """Series with equal values of *keys* (sorted) together; groups in order of those values, empty first."""
@@ -247,6 +277,12 @@ def _rows(piece: Piece, series: Indexes, starts: Indexes, ends: Indexes, at: sli
 
 def lower_bounds(values: Indexes, starts: Indexes, ends: Indexes, sought: NDArray[np.int64] | np.int64) -> Indexes:
     """For each range ``starts[i]:ends[i]`` of ascending *values* the first place whose value is not under *sought*."""
+    if len(starts) <= FEW_RUNS and sought.ndim == 0:
+        found = [
+            start + int(values[start:end].searchsorted(sought))
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
+        return np.array(found, np.int64)
     low, high = starts.copy(), ends.copy()
     steps = int((high - low).max()).bit_length() if len(low) else 0
     last = len(values) - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.model import FieldType
-from services.query.engine.expressions import COMPARE, Binary, Constant, Expression, Leaf, Pattern, holds, match_words
+from services.query.engine.expressions import Binary, Constant, Expression, Leaf, Pattern, holds, match_words
 from services.query.engine.frame import Grouping, Piece, Rows, SeriesTable, choose_rows
 from services.query.engine.spec import Filter, Query, Ref, RefKind
 from services.query.engine.vectors import Indexes, Mask, Vector, cast, nulls
@@ -123,21 +123,15 @@ def _mask(table: SeriesTable, expr: Expression, leaves: Sequence[Ref]) -> Mask:
             return left & right if expr.op == "AND" else left | right
         if isinstance(expr.left, Leaf) and leaves[expr.left.index].name in table.codes:
             name = leaves[expr.left.index].name
-            words = _words_mask(table, name, expr)
-            if words is not None:
-                return words[table.codes[name]]
+            if isinstance(expr.right, Pattern):
+                pattern = expr.right
+                found = table.matching(name, pattern.text, lambda words: match_words(words, pattern))
+                return (~found if expr.op == "!~" else found)[table.codes[name]]
+            if isinstance(expr.right, Constant) and isinstance(expr.right.value, str) and expr.op in ("=", "!="):
+                having = table.having(name, expr.right.value)
+                return ~having if expr.op == "!=" else having
     vectors = [Vector(FieldType.STRING, table.values(leaf.name)) for leaf in leaves]
     return holds(expr, vectors, table.count)
-
-
-def _words_mask(table: SeriesTable, name: str, expr: Binary) -> Mask | None:
-    words = table.words[name]
-    if isinstance(expr.right, Pattern):
-        found = match_words(words, expr.right)
-        return ~found if expr.op == "!~" else found
-    if isinstance(expr.right, Constant) and expr.right.type is FieldType.STRING and expr.op in ("=", "!="):
-        return np.asarray(COMPARE[expr.op](words, expr.right.value), dtype=bool)
-    return None
 
 
 # ---------------------------------------------------------------- SLIMIT, SOFFSET
