@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ALL_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import requests
@@ -75,3 +76,19 @@ def test_verify_names_what_is_damaged_by_bucket_measurement_and_time(own_stack: 
     (empty.folder / "data").mkdir(parents=True)
     (empty.folder / "data" / "tidegate.db").write_bytes(b"no database at all, whatever its name may say" * 100)
     assert "cannot verify: " in verify(empty).stderr
+
+
+def test_nothing_is_damaged_after_storage_was_killed_at_work(own_stack: Stack) -> None:
+    stack = own_stack
+    for round_ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            lines = [f"cpu,host=h{round_}x{at} value={at} {at + 1}" for at in range(200)]
+            writes = [pool.submit(stack.write, line, BUCKET) for line in lines]
+            wait(writes[:50], return_when=ALL_COMPLETED)
+            (pid,) = stack.pids("storage")
+            stack.kill(pid)
+        assert stack.write(f"cpu,host=last value={round_} {round_ + 1}", BUCKET).status_code == 204
+        stack.wait_ready()
+    stack.stop()
+    found = verify(stack)
+    assert (found.returncode, found.stdout) == (0, ""), found.stderr
