@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import secrets
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 import uvloop
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
@@ -50,6 +51,8 @@ STATUS = {
 
 SHUTDOWN_TIMEOUT_S = 10.0
 HEARTBEAT_S = 2.0
+LAG_EVERY_S = 0.1
+LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 REGISTRY = web.AppKey("registry", CollectorRegistry)
 # () -> {"status": "ready" | other, ...reasons}: what /ready of a service shows.
@@ -118,12 +121,17 @@ def metrics_response(registry: CollectorRegistry) -> web.Response:
 async def measure_loop_lag(app: web.Application) -> AsyncIterator[None]:
     """Keep the gauge of how late the event loop runs (decision 16)."""
     gauge = Gauge("tidegate_event_loop_lag_seconds", "How late a timer fired", registry=app[REGISTRY])
+    delays = Histogram(
+        "tidegate_event_loop_delay_seconds", "How late timers fired", buckets=LAG_BUCKETS_S, registry=app[REGISTRY]
+    )
 
     async def measure() -> None:
         while True:
             before = time.monotonic()
-            await asyncio.sleep(0.5)
-            gauge.set(max(0.0, time.monotonic() - before - 0.5))
+            await asyncio.sleep(LAG_EVERY_S)
+            late_s = max(0.0, time.monotonic() - before - LAG_EVERY_S)
+            gauge.set(late_s)
+            delays.observe(late_s)
 
     task = asyncio.create_task(measure())
     yield
@@ -221,6 +229,9 @@ async def run_until_stopped(server: Server, name: str, make_site: MakeSite = web
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     url = await server.start(make_site)
+    # What lives as long as the process is not looked at again: a full collection took 90 to 170 ms of the event loop.
+    gc.collect()
+    gc.freeze()
     log.info("listening", name=name, url=url)
     await stop.wait()
     log.info("stopping", name=name)
