@@ -199,7 +199,7 @@ def _filled(found: dict[int, Any], name: str, field: str, question: Question) ->
         else:
             number = question.fill
             value = int(number) if whole else float(number)
-            if name != "count" and field == "u":
+            if isinstance(value, int) and name != "count" and field == "u":
                 value %= 1 << 64
             if name != "count" and field in ("s", "t"):
                 value = "" if field == "s" else False
