@@ -6,7 +6,7 @@ import os
 
 
 def rounds(default: int) -> int:
-    """How often a case is done: FAULT_ROUNDS, else *default*, with which the whole suite takes about 15 minutes."""
+    """How often a case is done: FAULT_ROUNDS, else *default*, with which the whole suite takes about 25 minutes."""
     return max(1, int(os.environ.get("FAULT_ROUNDS", "") or default))
 
 
