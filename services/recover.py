@@ -24,17 +24,22 @@ from common.folder_lock import FolderHeld
 from common.identity import operator_permissions
 from common.rpc import RpcClient
 from common.web import Server
-from services.auth import sessions, tokens
-from services.auth.audit import Audit
+from services.auth.access import sessions
 from services.auth.config import AuthSettings
 from services.auth.context import Context
-from services.auth.entities import ACTIVE, INSTANCE_ID, Legacy, Member, Org, Password, User
-from services.auth.hashing import load_hasher
-from services.auth.id_maker import IdMaker, make_secret
-from services.auth.passwords import Passwords
-from services.auth.records import Change, KeyTaken, Reader, Stale
-from services.auth.records import Records as AuthRecords
-from services.auth.sealing import load_sealer
+from services.auth.entities.authorizations import Legacy
+from services.auth.entities.entity import ACTIVE
+from services.auth.entities.orgs import Org
+from services.auth.entities.users import INSTANCE_ID, Member, Password, User
+from services.auth.records.change import Change, KeyTaken, Stale
+from services.auth.records.id_maker import IdMaker
+from services.auth.records.reader import Reader
+from services.auth.records.store import Records as AuthRecords
+from services.auth.resources import tokens
+from services.auth.security.audit import Audit
+from services.auth.security.hashing import load_hasher, make_secret
+from services.auth.security.passwords import Passwords
+from services.auth.security.sealing import load_sealer
 from services.storage.app import build
 from services.storage.catalog import UnusableCatalog
 from services.storage.config import StorageSettings

@@ -14,6 +14,13 @@ from common.messages import CALLERS
 
 ROOT = Path(__file__).parent.parent
 SERVICES = ("auth", "gateway", "ingest", "query", "storage", "cli", "export")
+# The rooms of a service, lowest first: a room imports itself and lower lines. What is in no room stands above them all.
+ROOMS = {
+    "auth": (
+        ("config", "entities", "rest"), ("records", "security"), ("context",), ("access",), ("resources",), ("v1",),
+        ("setup",),
+    ),
+}  # fmt: skip
 # What a pure module must not reach, by whatever way: networks, event loops, SQL, files, environment, clock, randomness.
 IMPURE = {
     "aiohttp", "asyncio", "aiosqlite", "sqlite3", "os", "pathlib", "socket", "subprocess", "tempfile", "shutil",
@@ -60,6 +67,22 @@ def test_a_service_imports_itself_and_common(service: str) -> None:
         for imported in graph().find_modules_directly_imported_by(module):
             own = imported.startswith(f"services.{service}") or not imported.startswith("services")
             assert own, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("service", ROOMS)
+def test_the_rooms_of_a_service_import_downwards(service: str) -> None:
+    heights = {room: height for height, line in enumerate(ROOMS[service]) for room in line}
+    folders = {path.parent.name for path in (ROOT / "services" / service).glob("*/__init__.py")}
+    assert folders <= set(heights), "a room without a place in the order"
+
+    def room_of(module: str) -> str:
+        parts = module.split(".")
+        return parts[2] if parts[:2] == ["services", service] and parts[2:] else ""
+
+    for module in filter(lambda name: room_of(name) in heights, ours()):
+        for imported in filter(room_of, graph().find_modules_directly_imported_by(module)):
+            own, other = room_of(module), room_of(imported)
+            assert own == other or heights.get(other, len(heights)) < heights[own], f"{module} imports {imported}"
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -15,23 +15,25 @@ from common.feed import FeedFollower
 from common.log import get_logger
 from common.rpc import RpcClient
 from common.web import internal_app, make_registry, registration
-from services.auth import jwt, org_removal, org_secrets, sessions
-from services.auth.attempts import Attempts
-from services.auth.audit import Audit
-from services.auth.caches import Caches
+from services.auth.access import sessions
+from services.auth.access.caches import Caches
+from services.auth.access.resolve import Resolver
+from services.auth.access.verify import Verifier
 from services.auth.config import AuthSettings
 from services.auth.context import Context
-from services.auth.first_start import FirstStart
-from services.auth.hashing import load_hasher
 from services.auth.hub import Hub
-from services.auth.id_maker import IdMaker
-from services.auth.passwords import Passwords
-from services.auth.records import Records
-from services.auth.resolve import Resolver
+from services.auth.records.id_maker import IdMaker
+from services.auth.records.store import Records
+from services.auth.records.uses import Uses, keep_writing, write_last
+from services.auth.resources import org_removal, org_secrets
 from services.auth.rpc import handlers
-from services.auth.sealing import load_sealer
-from services.auth.uses import Uses, keep_writing, write_last
-from services.auth.verify import Verifier
+from services.auth.security import jwt
+from services.auth.security.attempts import Attempts
+from services.auth.security.audit import Audit
+from services.auth.security.hashing import load_hasher
+from services.auth.security.passwords import Passwords
+from services.auth.security.sealing import load_sealer
+from services.auth.setup.first_start import FirstStart
 
 log = get_logger("auth")
 

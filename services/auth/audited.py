@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from services.auth.request import Answer, Request
+from services.auth.rest.request import Answer, Request
 
 V2, LEGACY = "/api/v2", "/private/legacy/authorizations"
 REFUSED = "access.refused"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.auth.attempts import Attempts
-from services.auth.audit import Audit
 from services.auth.config import AuthSettings
-from services.auth.hashing import Hasher
-from services.auth.id_maker import IdMaker
-from services.auth.passwords import Passwords
-from services.auth.records import Records
-from services.auth.sealing import Sealer
-from services.auth.uses import Uses
+from services.auth.records.id_maker import IdMaker
+from services.auth.records.store import Records
+from services.auth.records.uses import Uses
+from services.auth.security.attempts import Attempts
+from services.auth.security.audit import Audit
+from services.auth.security.hashing import Hasher
+from services.auth.security.passwords import Passwords
+from services.auth.security.sealing import Sealer
 
 
 @dataclass(frozen=True, slots=True)

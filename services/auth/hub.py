@@ -12,7 +12,7 @@ from typing import Any
 from common import wire
 from common.errors import Unavailable
 from common.log import get_logger
-from services.auth.caches import Caches
+from services.auth.access.caches import Caches
 
 log = get_logger("hub")
 # A listener speaks of a broken feed after 3 s of silence.

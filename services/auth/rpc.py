@@ -10,13 +10,14 @@ import msgspec
 from common.errors import Invalid
 from common.identity import Identity
 from common.rpc import Call, Handler, Reply
-from services.auth import administration, rest
+from services.auth import routes
+from services.auth.access.resolve import Resolver
+from services.auth.access.verify import Credential, Verifier
 from services.auth.context import Context
 from services.auth.hub import Hub
-from services.auth.request import Request
-from services.auth.resolve import Resolver
-from services.auth.statements import AnyStatement
-from services.auth.verify import Credential, Verifier
+from services.auth.rest.request import Request
+from services.auth.v1 import administration
+from services.auth.v1.statements import AnyStatement
 
 # The gateway has checked its setting for bodies, TIDEGATE_REST_MAX_BODY_BYTES, which is no larger.
 MAX_CALL_BYTES = 16 << 20
@@ -96,7 +97,7 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
             b"".join(parts),
             request_id=head.request_id,
         )
-        answer = await rest.handle(context, request)
+        answer = await routes.handle(context, request)
         return Reply({"status": answer.status, "headers": [list(h) for h in answer.headers]}, [answer.body])
 
     async def used(call: Call) -> Reply:

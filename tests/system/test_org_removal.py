@@ -13,8 +13,11 @@ import requests
 
 from common.config import ServiceSettings, load_keys
 from common.rpc import RpcClient
-from services.auth.entities import Bucket, Label
-from services.auth.records import Change, Reader, Records
+from services.auth.entities.assets import Label
+from services.auth.entities.buckets import Bucket
+from services.auth.records.change import Change
+from services.auth.records.reader import Reader
+from services.auth.records.store import Records
 from tests.stack import Stack
 
 BUCKETS, LABELS, ROUNDS = 1_800, 1_500, 3

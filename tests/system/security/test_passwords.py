@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from services.auth.rest import ROUTES
+from services.auth.routes import ROUTES
 from tests.stack import PASSWORD, USER, Stack
 from tests.system.security.figures import fresh, make_user, permission, show, sign_in
 

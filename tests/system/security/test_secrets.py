@@ -1,6 +1,6 @@
 """S01, S13, S16, S25–S27, S33, S34: what is written, shown and passed on.
 
-R29: tests/system/test_identity_kills.py; S11, S12: tests/unit/auth/test_jwt.py and tests/cases;
+R29: tests/system/test_identity_kills.py; S11, S12: tests/unit/auth/security/test_jwt.py and tests/cases;
 S13, S14 at the services: tests/unit/common/test_rpc.py.
 """
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import requests
 
-from services.auth import uses
-from services.auth.hashing import Hasher
-from services.auth.id_maker import make_secret
+from services.auth.records import uses
+from services.auth.security.hashing import Hasher, make_secret
 from services.gateway import identity
 from tests.stack import Stack
 from tests.system.security.figures import fresh, make_token, permission, show

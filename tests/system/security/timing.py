@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 
-from services.auth.id_maker import make_secret
+from services.auth.security.hashing import make_secret
 from tests.stack import Stack
 from tests.system.security.figures import make_token, permission, show
 

@@ -9,7 +9,7 @@ import structlog
 
 from services.auth import __main__ as main
 from services.auth.config import AuthSettings
-from services.auth.first_start import read_wanted
+from services.auth.setup.first_start import read_wanted
 
 NAMES = ("USERNAME", "PASSWORD", "ORG", "BUCKET", "RETENTION", "ADMIN_TOKEN")
 

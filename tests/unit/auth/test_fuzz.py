@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InfluxError, Invalid
-from services.auth import rest
-from services.auth.gojson import Document
-from services.auth.request import Request
-from services.auth.rest import ROUTES
+from services.auth import routes
+from services.auth.rest.gojson import Document
+from services.auth.rest.request import Request
+from services.auth.routes import ROUTES
 from tests.unit.auth.world import World
 
 WORDS = (
@@ -83,7 +83,7 @@ async def _world() -> Any:
 async def _send(world: Any, method: str, path: str, query: list[tuple[str, str]], body: bytes) -> Any:
     request = Request(method, path, query, {}, world.operator, "basic", "admin", "admin-password", body=body)
     try:
-        return (await rest.handle(world.context, request)).status
+        return (await routes.handle(world.context, request)).status
     except InfluxError:
         return "refused"
 

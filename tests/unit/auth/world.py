@@ -12,19 +12,20 @@ from prometheus_client import CollectorRegistry
 from common.errors import InfluxError
 from common.identity import Identity
 from common.web import status_of
-from services.auth import rest, setup
-from services.auth.caches import Caches
+from services.auth import routes
+from services.auth.access.caches import Caches
+from services.auth.access.resolve import Resolver
+from services.auth.access.verify import Credential, Verifier
 from services.auth.config import AuthSettings
 from services.auth.context import Context
-from services.auth.hashing import Hasher
 from services.auth.hub import Hub
-from services.auth.id_maker import IdMaker
-from services.auth.passwords import Passwords
-from services.auth.records import Records
-from services.auth.request import Request
-from services.auth.resolve import Resolver
-from services.auth.sealing import load_sealer
-from services.auth.verify import Credential, Verifier
+from services.auth.records.id_maker import IdMaker
+from services.auth.records.store import Records
+from services.auth.rest.request import Request
+from services.auth.security.hashing import Hasher
+from services.auth.security.passwords import Passwords
+from services.auth.security.sealing import load_sealer
+from services.auth.setup import onboarding
 from services.gateway.credentials import find_basic, find_session, find_v1, find_v2
 from services.gateway.dialects import dress, layout_of
 from services.gateway.query_string import parse_pairs, unescape_path
@@ -70,8 +71,8 @@ class World:
         for event in events:
             self.hub.event(event)
 
-    async def set_up(self) -> setup.Made:
-        return await setup.set_up(self.context, setup.Wanted(USER, PASSWORD, ORG, BUCKET, 0, TOKEN))
+    async def set_up(self) -> onboarding.Made:
+        return await onboarding.set_up(self.context, onboarding.Wanted(USER, PASSWORD, ORG, BUCKET, 0, TOKEN))
 
     async def identity(
         self, secret: str = TOKEN, scheme: str = "token", user: str = "", dialect: str = "v2"
@@ -105,7 +106,7 @@ class World:
             identity = (await self.verifier.verify(Credential("v2", scheme, "", secret))).value
         own = find_session(headers.get("cookie", "")) if path.endswith("/signout") else None
         own = own or find_basic(headers.get("authorization", ""))
-        answer = await rest.handle(
+        answer = await routes.handle(
             self.context,
             Request(
                 method,

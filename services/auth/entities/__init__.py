@@ -1,0 +1,1 @@
+"""What auth keeps: one frozen type for each kind of record."""

@@ -1,0 +1,1 @@
+"""The resources of the v2 API: the rules of each, and its calls."""

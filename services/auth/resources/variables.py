@@ -1,0 +1,165 @@
+"""Variables of dashboards: stored and listed. Source: InfluxDB 2.x, "Variables"."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.errors import Invalid, NotFound
+from services.auth.context import Context
+from services.auth.entities.assets import Variable
+from services.auth.entities.users import Member
+from services.auth.records import attachments
+from services.auth.records.change import Change
+from services.auth.records.reader import Reader
+from services.auth.resources import labels, orgs
+from services.auth.rest.gojson import Document
+from services.auth.rest.jsonlayout import COMPACT, format_time
+from services.auth.rest.paging import Page
+from services.auth.rest.request import NO_CONTENT, Answer, Request
+from services.auth.security.permissions import check, check_object
+
+PATH = "/api/v2/variables"
+ARGUMENTS = {"constant": list, "map": dict, "query": dict}
+
+
+def to_json(variable: Variable, attached: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    path = f"{PATH}/{variable.id}"
+    return {
+        "id": variable.id,
+        "orgID": variable.org_id,
+        "name": variable.name,
+        "description": variable.description,
+        "selected": None if variable.selected is None else list(variable.selected),
+        "arguments": dict(variable.arguments),
+        "createdAt": format_time(variable.created_ns),
+        "updatedAt": format_time(variable.updated_ns),
+        "labels": list(attached),
+        "links": {"self": path, "labels": f"{path}/labels", "org": f"{orgs.PATH}/{variable.org_id}"},
+    }
+
+
+async def _answer(reader: Reader, variable: Variable, status: int = 200) -> Answer:
+    (attached,) = await labels.attached_to(reader, [Member.resource("variables", variable.id)])
+    return Answer.json(to_json(variable, attached), status, COMPACT)
+
+
+def _missing(id: str) -> NotFound:
+    return NotFound(f'variable not found for key "{id}"')
+
+
+def _arguments(document: Document) -> Mapping[str, Any] | None:
+    """The arguments of a body, None = none given. Raises Invalid."""
+    if "arguments" not in document:
+        return None
+    arguments = document.document("arguments")
+    type = arguments.text("type") or ""
+    values = arguments.members.get("values")
+    if type not in ARGUMENTS:
+        raise Invalid(f"unknown VariableArguments type {type}")
+    texts = values.values() if isinstance(values, dict) else values
+    if values is not None and not (isinstance(values, ARGUMENTS[type]) and all(isinstance(t, str) for t in texts)):
+        raise Invalid(f"error parsing values as VariableArguments of type {type}")
+    return {"type": type, "values": values}
+
+
+def _selected(document: Document) -> tuple[str, ...] | None:
+    selected = document.texts("selected")
+    return None if selected is None else tuple(selected)
+
+
+async def _commit(context: Context, change: Change, variable: Variable) -> None:
+    await context.records.change(change, taken=f"variable is not unique for key {variable.org_id}{variable.name}")
+
+
+async def list_(context: Context, request: Request) -> Answer:
+    page = Page.of(request)
+    reader = context.records.reader()
+    org_id = request.arg_id("orgID")
+    if request.arg("org") and not org_id:
+        org_id = (await orgs.get_by_name(reader, request.caller, request.arg("org"))).id
+    found = await (reader.list_all(Variable, "org_id", org_id) if org_id else reader.list_all(Variable))
+    if page.descending:
+        found.reverse()
+    if page.after:
+        found = [v for v in found if (v.id < page.after if page.descending else v.id > page.after)]
+    cut = found[page.offset : page.offset + page.limit]
+    readable = [v for v in cut if request.caller.may("read", "variables", v.id, v.org_id)]
+    attached = await labels.attached_to(reader, [Member.resource("variables", v.id) for v in readable])
+    shown = [to_json(variable, on_it) for variable, on_it in zip(readable, attached, strict=True)]
+    filters = {"org": request.arg("org"), "orgID": request.arg("orgID")}
+    return Answer.json({"variables": shown, "links": page.links(PATH, filters, len(cut))}, layout=COMPACT)
+
+
+async def create(context: Context, request: Request) -> Answer:
+    document = request.document()
+    org_id, name = document.id("orgID"), (document.text("name") or "").strip()
+    description, selected = document.text("description") or "", _selected(document)
+    if not name:
+        raise Invalid("missing variable name")
+    arguments = _arguments(document)
+    if arguments is None:
+        raise Invalid("missing variable arguments")
+    if org_id is None:
+        raise Invalid("organization id must be provided")
+    check(request.caller, "write", "variables", None, org_id)
+    reader = context.records.reader()
+    org = await orgs.get(reader, org_id)
+    now_ns = context.now_ns()
+    variable = Variable(
+        id=context.ids.sortable(), org_id=org_id, name=name, description=description, selected=selected,
+        arguments=arguments, created_ns=now_ns, updated_ns=now_ns,
+    )  # fmt: skip
+    change = Change()
+    change.require(org)
+    change.create(variable)
+    await _commit(context, change, variable)
+    return await _answer(reader, variable, 201)
+
+
+async def _found(context: Context, request: Request, *actions: str) -> tuple[Reader, Variable]:
+    reader = context.records.reader()
+    id = request.id()
+    variable = await reader.find(Variable, id)
+    if variable is None:
+        raise _missing(id)
+    for action in actions:
+        check_object(request.caller, action, "variables", id, variable.org_id, _missing(id))
+    return reader, variable
+
+
+async def get_one(context: Context, request: Request) -> Answer:
+    return await _answer(*await _found(context, request, "read"))
+
+
+async def patch(context: Context, request: Request) -> Answer:
+    """PATCH and PUT: what is given replaces what is there."""
+    request.id()  # a bad one is told before a bad body
+    document = request.document()
+    name, description, selected = document.text("name"), document.text("description"), _selected(document)
+    arguments = _arguments(document)
+    reader, old = await _found(context, request, "read", "write")
+    if request.method == "PUT" and not name:
+        raise Invalid("missing variable name")
+    new = dataclasses.replace(
+        old,
+        name=(name or "").strip() or old.name,
+        description=old.description if description is None else description,
+        selected=old.selected if selected is None else selected,
+        arguments=old.arguments if arguments is None else arguments,
+        updated_ns=context.now_ns(),
+    )
+    change = Change()
+    change.replace(old, new)
+    await _commit(context, change, new)
+    return await _answer(reader, new)
+
+
+async def delete(context: Context, request: Request) -> Answer:
+    reader, variable = await _found(context, request, "write")
+    change = Change()
+    change.delete_once(variable)
+    await attachments.end(reader, change, "variables", variable.id)
+    await context.records.change(change)
+    return NO_CONTENT

@@ -1,0 +1,207 @@
+"""The resource API: one table, method and path → function; and what is answered where nothing matches.
+
+Runs behind ``auth.rest``: knows neither msgpack nor HTTP servers. Source: InfluxDB 2.x, "Routing errors".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from common.errors import Forbidden, InfluxError, NotFound, TooManyRequests, Unauthorized, Unavailable
+from services.auth import audited
+from services.auth.access import sessions
+from services.auth.context import Context
+from services.auth.entities.users import MEMBER, OWNER
+from services.auth.records.change import Stale
+from services.auth.resources import (
+    buckets,
+    dbrp,
+    discovery,
+    labels,
+    legacy,
+    members,
+    org_secrets,
+    orgs,
+    telegrafs,
+    tokens,
+    users,
+    variables,
+)
+from services.auth.rest.request import PAGE_NOT_FOUND, Answer, Request
+from services.auth.setup import onboarding
+
+Function = Callable[[Context, Request], Awaitable[Answer]]
+# How often a call is decided anew because something changed between its reading and its writing.
+MAX_ATTEMPTS = 8
+V2 = "/api/v2"
+
+
+def _members(type: str) -> dict[str, dict[str, Function]]:
+    table = {}
+    for role in (MEMBER, OWNER):
+        calls = members.calls(type, role)
+        path = f"{V2}/{type}/{{id}}/{role}s"
+        table[path] = {"GET": calls["list"], "POST": calls["add"]}
+        table[path + "/{user}"] = {"DELETE": calls["remove"]}
+    return table
+
+
+def _labels(type: str) -> dict[str, dict[str, Function]]:
+    calls = labels.calls_on(type)
+    path = f"{V2}/{type}/{{id}}/labels"
+    return {
+        path: {"GET": calls["list"], "POST": calls["attach"]},
+        path + "/{label}": {"DELETE": calls["detach"]},
+    }
+
+
+ROUTES: dict[str, dict[str, Function]] = {
+    V2: {"GET": discovery.links},
+    f"{V2}/resources": {"GET": discovery.resources},
+    f"{V2}/flags": {"GET": discovery.flags},
+    f"{V2}/config": {"GET": discovery.config},
+    f"{V2}/setup": {"GET": onboarding.get, "POST": onboarding.post},
+    f"{V2}/signin": {"POST": sessions.sign_in},
+    f"{V2}/signout": {"POST": sessions.sign_out},
+    f"{V2}/me": {"GET": users.me},
+    f"{V2}/me/password": {"PUT": users.put_own_password},
+    f"{V2}/users": {"GET": users.list_, "POST": users.create},
+    f"{V2}/users/{{id}}": {"GET": users.get_one, "PATCH": users.patch, "DELETE": users.delete},
+    f"{V2}/users/{{id}}/password": {"POST": users.post_password, "PUT": users.put_password},
+    f"{V2}/users/{{id}}/permissions": {"GET": users.permissions},
+    f"{V2}/orgs": {"GET": orgs.list_, "POST": orgs.create},
+    f"{V2}/orgs/{{id}}": {"GET": orgs.get_one, "PATCH": orgs.patch, "DELETE": orgs.delete},
+    **_members("orgs"),
+    f"{V2}/orgs/{{id}}/secrets": {"GET": org_secrets.list_, "PATCH": org_secrets.patch},
+    f"{V2}/orgs/{{id}}/secrets/delete": {"POST": org_secrets.delete_many},
+    f"{V2}/orgs/{{id}}/secrets/{{key}}": {"DELETE": org_secrets.delete_one},
+    f"{V2}/buckets": {"GET": buckets.list_, "POST": buckets.create},
+    f"{V2}/buckets/{{id}}": {"GET": buckets.get_one, "PATCH": buckets.patch, "DELETE": buckets.delete},
+    **_members("buckets"),
+    **_labels("buckets"),
+    f"{V2}/dbrps": {"GET": dbrp.list_, "POST": dbrp.create},
+    f"{V2}/dbrps/{{id}}": {"GET": dbrp.get, "PATCH": dbrp.patch, "DELETE": dbrp.delete},
+    f"{V2}/labels": {"GET": labels.list_, "POST": labels.create},
+    f"{V2}/labels/{{id}}": {"GET": labels.get_one, "PATCH": labels.patch, "DELETE": labels.delete},
+    f"{V2}/authorizations": {"GET": tokens.list_, "POST": tokens.create},
+    f"{V2}/authorizations/{{id}}": {"GET": tokens.get_one, "PATCH": tokens.patch, "DELETE": tokens.delete},
+    f"{legacy.PATH}": {"GET": legacy.list_, "POST": legacy.create},
+    f"{legacy.PATH}/{{id}}": {"GET": legacy.get_one, "PATCH": legacy.patch, "DELETE": legacy.delete},
+    f"{legacy.PATH}/{{id}}/password": {"POST": legacy.post_password},
+    f"{V2}/variables": {"GET": variables.list_, "POST": variables.create},
+    f"{V2}/variables/{{id}}": {
+        "GET": variables.get_one,
+        "PATCH": variables.patch,
+        "PUT": variables.patch,
+        "DELETE": variables.delete,
+    },
+    **_labels("variables"),
+    f"{V2}/telegrafs": {"GET": telegrafs.list_, "POST": telegrafs.create},
+    f"{V2}/telegrafs/{{id}}": {"GET": telegrafs.get_one, "PUT": telegrafs.put, "DELETE": telegrafs.delete},
+    **_members("telegrafs"),
+    **_labels("telegrafs"),
+}
+# Open to everyone; signin and signout look at credentials themselves.
+OPEN = frozenset(
+    [
+        ("GET", V2), ("GET", f"{V2}/setup"), ("POST", f"{V2}/setup"), ("POST", f"{V2}/signin"),
+        ("POST", f"{V2}/signout"), ("GET", f"{V2}/swagger.json"),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A part of the paths: fixed words below it, a named part, and what is at it."""
+
+    words: dict[str, _Node]
+    named: list[tuple[str, _Node]]
+    methods: dict[str, Function]
+    path: list[str]
+
+
+def _build(routes: Mapping[str, Mapping[str, Function]]) -> _Node:
+    root = _Node({}, [], {}, [])
+    for path, methods in routes.items():
+        node = root
+        for part in path.strip("/").split("/"):
+            if part.startswith("{"):
+                name = part[1:-1]
+                below = next((child for known, child in node.named if known == name), None)
+                if below is None:
+                    below = _Node({}, [], {}, [])
+                    node.named.append((name, below))
+                node = below
+            else:
+                node = node.words.setdefault(part, _Node({}, [], {}, []))
+        node.path[:] = [path]
+        node.methods.update(methods)
+    return root
+
+
+_TREE = _build(ROUTES)
+# Whatever stands below these is known or a text 404; anything else is "path not found".
+_ROOTS = frozenset(path.split("/")[3] for path in ROUTES if path.startswith(f"{V2}/"))
+
+
+def normalize(path: str) -> str:
+    """Without a last slash; the published path of legacy authorizations is the real one."""
+    path = path.rstrip("/") or "/"
+    return f"/private{path}" if path == "/legacy/authorizations" or path.startswith("/legacy/authorizations/") else path
+
+
+def _find(parts: list[str]) -> tuple[_Node, dict[str, str]] | None:
+    """The node of a path, fixed words first; the empty parts of ``a//b`` match nothing."""
+    node, params = _TREE, {}
+    for part in parts:
+        if part in node.words:
+            node = node.words[part]
+        elif node.named and part:
+            name, node = node.named[0]
+            params[name] = part
+        else:
+            return None
+    return (node, params) if node.methods else None
+
+
+async def handle(context: Context, request: Request) -> Answer:
+    """Answer one call. Raises what the gateway dresses."""
+    # "/api/v2/" is not "/api/v2" as long as nobody has signed in.
+    open_path = request.path if request.path == f"{V2}/" else normalize(request.path)
+    if request.identity is None and (request.method, open_path) not in OPEN:
+        raise Unauthorized("unauthorized access")
+    path = normalize(request.path)
+    parts = path.strip("/").split("/")
+    found = _find(parts)
+    if found is None:
+        below_known = (path.startswith(f"{V2}/") and parts[2] in _ROOTS) or path.startswith(legacy.PATH)
+        if below_known:
+            return PAGE_NOT_FOUND
+        raise NotFound("path not found")
+    node, params = found
+    function = node.methods.get(request.method)
+    if function is None:
+        return Answer(405, headers=(("Allow", ", ".join(sorted(node.methods))),))
+    request = dataclasses.replace(request, path=path, params=params)
+    event = audited.EVENTS.get((request.method, node.path[0]))
+    try:
+        answer = await _decide(context, function, request)
+    except InfluxError as error:
+        if event or isinstance(error, Unauthorized | Forbidden | TooManyRequests):
+            context.audit.record(event or audited.REFUSED, error.code, **audited.facts_of(request))
+        raise
+    if event:
+        context.audit.record(event, "ok", **audited.facts_of(request, answer))
+    return answer
+
+
+async def _decide(context: Context, function: Function, request: Request) -> Answer:
+    """Call *function*, and again from its start when what it had read was changed by someone else meanwhile."""
+    for _ in range(MAX_ATTEMPTS):
+        try:
+            return await function(context, request)
+        except Stale:
+            continue
+    raise Unavailable("too many changes of the same thing at the same time")

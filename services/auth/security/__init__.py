@@ -1,0 +1,1 @@
+"""Mechanisms of protection, without rules: hashes, encryption, bcrypt, JWTs, limits of guessing, the audit log."""
