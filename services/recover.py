@@ -35,7 +35,7 @@ from services.auth.records.change import Change, KeyTaken, Stale
 from services.auth.records.id_maker import IdMaker
 from services.auth.records.reader import Reader
 from services.auth.records.store import Records as AuthRecords
-from services.auth.resources import tokens
+from services.auth.resources import authorizations, tokens
 from services.auth.security.audit import Audit
 from services.auth.security.hashing import load_hasher, make_secret
 from services.auth.security.passwords import Passwords
@@ -124,7 +124,7 @@ async def new_token(context: Context, name: str | None) -> str:
         raise NotPossible(f"the user {user.name} is in no organization")
     value = make_secret()
     token = tokens.make(context, value, org.id, user.id, operator_permissions(), "operator token of a recovery")
-    await tokens.store(context, token, org, user)
+    await authorizations.store(context, token, org, user)
     context.audit.record("recover.token", "done", user_id=user.id, target=user.name, credential_id=token.id)
     return value
 

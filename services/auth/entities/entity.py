@@ -7,7 +7,7 @@ share a key. Source: docs/rpc.md, "storage.change_records" and "tag".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 ACTIVE, INACTIVE = "active", "inactive"
@@ -35,6 +35,10 @@ class Entity:
     def body(self) -> dict[str, Any]:
         """The members as storage keeps them."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("id", "version")}
+
+    def changed(self, **members: Any) -> Self:
+        """As it is after a PATCH: a member that is None was not given and stays."""
+        return replace(self, **{name: value for name, value in members.items() if value is not None})
 
     def unique(self) -> list[str]:
         """Keys that no other record may hold."""

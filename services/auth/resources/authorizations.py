@@ -49,7 +49,15 @@ class Wanted:
     expires_ms: int | None = None
 
 
-def read_wanted(document: Document, caller: Identity, now_ms: int, *, legacy: bool) -> Wanted:
+async def read_allowed(context: Context, request: Request, *, legacy: bool) -> tuple[Reader, Wanted, Org, User]:
+    """What a POST asks to be made, if the caller may make it, and whose it is to be. Raises what the client is told."""
+    document = request.document(DECODE)
+    wanted = _read_wanted(document, request.caller, context.now_ms(), legacy=legacy)
+    reader = context.records.reader()
+    return reader, *await _allow(reader, request.caller, wanted)
+
+
+def _read_wanted(document: Document, caller: Identity, now_ms: int, *, legacy: bool) -> Wanted:
     """Read and check the members of a body, in InfluxDB's order. Raises Invalid."""
     org_id, user_id = document.id("orgID"), document.id("userID")
     status, description = document.text("status") or ACTIVE, document.text("description") or ""
@@ -86,7 +94,7 @@ def _read_expiry(document: Document, caller: Identity, now_ms: int) -> int | Non
     return expires_ms
 
 
-async def allow(reader: Reader, caller: Identity, wanted: Wanted) -> tuple[Wanted, Org, User]:
+async def _allow(reader: Reader, caller: Identity, wanted: Wanted) -> tuple[Wanted, Org, User]:
     """Check that *caller* may make this; names in permissions become ids.
 
     Raises:
@@ -144,14 +152,14 @@ async def select(context: Context, request: Request, kind: type[A]) -> tuple[Rea
     """Those that the filters of a list name: ``userID``, ``user``, ``orgID``, ``org``, ``id`` (or ``authID``)."""
     reader = context.records.reader()
     id = request.arg_id("id") or request.arg_id("authID")
-    user_id, org_id = request.arg_id("userID"), request.arg_id("orgID")
+    user_id = request.arg_id("userID")
+    request.arg_id("orgID")  # a bad one is told before an unknown user
     if request.arg("user") and not user_id:
         user = await reader.find_unique(User, User.name_key(request.arg("user")))
         if user is None:
             raise NotFound(users.MISSING)
         user_id = user.id
-    if request.arg("org") and not org_id:
-        org_id = (await orgs.get_by_name(reader, request.caller, request.arg("org"))).id
+    org_id = await orgs.find_filter(reader, request)
     if id:
         one = await reader.find(kind, id)
         if one is None or not may_read(request.caller, one):
@@ -236,6 +244,14 @@ async def answer_one(reader: Reader, authorization: Authorization, shown: str, p
     return Answer.json(to_json(authorization, shown, path, names), status)
 
 
+async def store(context: Context, authorization: Authorization, org: Org, user: User) -> None:
+    """Store a new one. Raises Conflict if its value or name is taken, in whatever organization."""
+    change = Change()
+    change.require(org, user)
+    change.create(authorization)
+    await context.records.change(change, taken="token already exists")
+
+
 async def change_one(context: Context, request: Request, kind: type[A], bad_status: str) -> tuple[Reader, A]:
     """PATCH: status and description, nothing else."""
     request.id()  # a bad one is told before a bad body
@@ -244,12 +260,7 @@ async def change_one(context: Context, request: Request, kind: type[A], bad_stat
     reader, old = await get(context, request, kind, "read", "write")
     if status is not None and status not in (ACTIVE, INACTIVE):
         raise Invalid(bad_status)
-    new = dataclasses.replace(
-        old,
-        status=old.status if status is None else status,
-        description=old.description if description is None else description,
-        updated_ns=context.now_ns(),
-    )
+    new = old.changed(status=status, description=description, updated_ns=context.now_ns())
     change = Change()
     change.replace(old, new)
     await context.records.change(change)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ from services.auth.access import grants, mappings
 from services.auth.context import Context
 from services.auth.entities.buckets import SECOND_NS, Bucket, Dbrp
 from services.auth.entities.orgs import Org
-from services.auth.entities.users import Member
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
 from services.auth.resources import labels, orgs
@@ -84,8 +82,7 @@ def to_json(bucket: Bucket, attached: Sequence[dict[str, Any]] = ()) -> dict[str
 
 
 async def _shown(reader: Reader, found: Sequence[Bucket]) -> list[dict[str, Any]]:
-    attached = await labels.attached_to(reader, [Member.resource("buckets", bucket.id) for bucket in found])
-    return [to_json(bucket, labels_) for bucket, labels_ in zip(found, attached, strict=True)]
+    return await labels.show(reader, "buckets", found, to_json)
 
 
 def _rule(document: Document) -> Document | None:
@@ -108,9 +105,7 @@ async def list_(context: Context, request: Request) -> Answer:
         "org": request.arg("org"),
         "orgID": request.arg_id("orgID"),
     }
-    org_id = filters["orgID"]
-    if filters["org"] and not org_id:
-        org_id = (await orgs.get_by_name(reader, request.caller, filters["org"])).id
+    org_id = await orgs.find_filter(reader, request)
     found = await _select(reader, request, page, filters["id"], filters["bucket"], org_id)
     shown = await _shown(reader, [bucket for bucket in found if may_read(request.caller, bucket)])
     # A page is full by what was cut, not by what is left of it: else a client stops too early.
@@ -208,10 +203,9 @@ async def patch(context: Context, request: Request) -> Answer:
             raise Invalid("system buckets cannot be renamed")
         check_name(name)
     retention_ns, shard_ns = changed_retention(bucket, every_s, shard_s)
-    new = dataclasses.replace(
-        bucket,
-        name=bucket.name if name is None else name,
-        description=bucket.description if description is None else description,
+    new = bucket.changed(
+        name=name,
+        description=description,
         retention_ns=retention_ns,
         shard_ns=shard_ns,
         updated_ns=context.now_ns(),

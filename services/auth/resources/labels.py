@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from common.errors import Invalid, NotFound
 from services.auth.context import Context
 from services.auth.entities.assets import Label, LabelMapping
+from services.auth.entities.entity import Entity
 from services.auth.entities.users import Member
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
-from services.auth.resources import orgs
+from services.auth.resources import assets, orgs
 from services.auth.resources.members import Function, check_change, find_base
 from services.auth.rest import ids
 from services.auth.rest.request import NO_CONTENT, Answer, Request
-from services.auth.security.permissions import check, check_object
+from services.auth.security.permissions import check
 
 PATH = "/api/v2/labels"
 MISSING = "label not found"
 DECODE = "failed to unmarshal json: "
+E = TypeVar("E", bound=Entity)
+ToJson = Callable[[E, Sequence[dict[str, Any]]], dict[str, Any]]
 
 
 def to_json(label: Label) -> dict[str, Any]:
@@ -40,7 +42,13 @@ async def get(reader: Reader, id: str) -> Label:
     return label
 
 
-async def attached_to(reader: Reader, resources: Sequence[str]) -> list[list[dict[str, Any]]]:
+async def show(reader: Reader, type: str, found: Sequence[E], to_json: ToJson[E]) -> list[dict[str, Any]]:
+    """Objects of a *type* such as ``buckets`` as JSON, each with its labels."""
+    attached = await _attached_to(reader, [Member.resource(type, entity.id) for entity in found])
+    return [to_json(entity, on_it) for entity, on_it in zip(found, attached, strict=True)]
+
+
+async def _attached_to(reader: Reader, resources: Sequence[str]) -> list[list[dict[str, Any]]]:
     """For each resource (``Member.resource``) its labels as JSON."""
     if not resources:
         return []
@@ -91,10 +99,7 @@ async def _commit(context: Context, change: Change, name: str) -> None:
 
 
 async def _found(context: Context, request: Request, action: str) -> tuple[Reader, Label]:
-    reader = context.records.reader()
-    label = await get(reader, request.id())
-    check_object(request.caller, action, "labels", label.id, label.org_id, NotFound(MISSING))
-    return reader, label
+    return await assets.find(context, request, Label, "labels", MISSING, action)
 
 
 async def get_one(context: Context, request: Request) -> Answer:
@@ -110,7 +115,7 @@ async def patch(context: Context, request: Request) -> Answer:
     if name is not None and not name.strip():
         raise Invalid("label name is required")
     merged = {key: value for key, value in {**label.properties, **properties}.items() if value != ""}
-    new = dataclasses.replace(label, name=label.name if name is None else name.strip(), properties=merged)
+    new = label.changed(name=name and name.strip(), properties=merged)
     change = Change()
     change.replace(label, new)
     await _commit(context, change, new.name)
@@ -131,7 +136,7 @@ def calls_on(type: str) -> dict[str, Function]:
 
     async def list_on(context: Context, request: Request) -> Answer:
         reader, id, _ = await find_base(context, request, type)
-        (attached,) = await attached_to(reader, [Member.resource(type, id)])
+        (attached,) = await _attached_to(reader, [Member.resource(type, id)])
         return Answer.json({"links": {"self": PATH}, "labels": attached})
 
     async def attach(context: Context, request: Request) -> Answer:

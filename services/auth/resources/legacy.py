@@ -9,8 +9,7 @@ from services.auth.context import Context
 from services.auth.entities.authorizations import Legacy
 from services.auth.entities.buckets import Bucket
 from services.auth.entities.entity import Entity
-from services.auth.entities.orgs import Org
-from services.auth.entities.users import Password, User
+from services.auth.entities.users import Password
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
 from services.auth.resources import authorizations
@@ -48,14 +47,11 @@ async def list_(context: Context, request: Request) -> Answer:
 
 
 async def create(context: Context, request: Request) -> Answer:
-    document = request.document(authorizations.DECODE)
-    wanted = authorizations.read_wanted(document, request.caller, context.now_ms(), legacy=True)
-    reader = context.records.reader()
-    wanted, org, user = await authorizations.allow(reader, request.caller, wanted)
+    reader, wanted, org, user = await authorizations.read_allowed(context, request, legacy=True)
     await _check_buckets(reader, wanted.permissions, org.id)
     told = (wanted.permissions, wanted.description, wanted.status, wanted.expires_ms)
     legacy = make(context, wanted.token, org.id, user.id, *told)
-    await store(context, legacy, org, user)
+    await authorizations.store(context, legacy, org, user)
     return await authorizations.answer_one(reader, legacy, legacy.name, PATH, 201)
 
 
@@ -66,15 +62,6 @@ async def _check_buckets(reader: Reader, permissions: tuple[Permission, ...], or
         bucket = found.get((Bucket.KIND, id))
         if not isinstance(bucket, Bucket) or bucket.org_id != org_id:
             raise NotFound("bucket not found when creating auth")
-
-
-async def store(context: Context, legacy: Legacy, org: Org, user: User, password: Password | None = None) -> None:
-    """Store a new legacy authorization (with a password). Raises Conflict if the name is taken, in whatever
-    organization."""
-    change = Change()
-    change.require(org, user)
-    change.create(legacy, *([password] if password else []))
-    await context.records.change(change, taken="token already exists")
 
 
 async def get_one(context: Context, request: Request) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from common.errors import Invalid, NotFound
@@ -38,6 +37,12 @@ async def get_by_name(reader: Reader, caller: Identity, name: str) -> Org:
     if org is None or hidden_from(caller, org.id):
         raise NotFound(f'organization name "{name}" not found')
     return org
+
+
+async def find_filter(reader: Reader, request: Request) -> str:
+    """The organization that ``orgID`` or ``org`` limits a list to, empty = none. Raises Invalid, NotFound."""
+    id, name = request.arg_id("orgID"), request.arg("org")
+    return (await get_by_name(reader, request.caller, name)).id if name and not id else id
 
 
 def hidden_from(caller: Identity, org_id: str) -> bool:
@@ -148,12 +153,7 @@ async def patch(context: Context, request: Request) -> Answer:
     _, org = await _found(context, request, "write")
     if name is not None and not name:
         raise Invalid("org name is empty")
-    new = dataclasses.replace(
-        org,
-        name=org.name if name is None else name,
-        description=org.description if description is None else description,
-        updated_ns=context.now_ns(),
-    )
+    new = org.changed(name=name, description=description, updated_ns=context.now_ns())
     change = Change()
     change.replace(org, new)
     await commit(context, change, new.name)

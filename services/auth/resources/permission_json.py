@@ -5,7 +5,7 @@ Source: InfluxDB 2.x, "API tokens and v1 credentials".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.errors import Invalid
@@ -51,9 +51,9 @@ def permission_json(permission: Permission, names: Names) -> dict[str, Any]:
 
 
 class Names:
-    """Names of organizations, users and buckets, and the last uses, read together."""
+    """Names of organizations, users and buckets, and the last uses, read together; without any, ids alone are shown."""
 
-    def __init__(self, found: dict[tuple[str, str], Entity]) -> None:
+    def __init__(self, found: Mapping[tuple[str, str], Entity] = {}) -> None:
         self._found = found
 
     @classmethod

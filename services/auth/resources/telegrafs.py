@@ -7,18 +7,18 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
-from common.errors import Invalid, NotFound
+from common.errors import Invalid
 from services.auth.context import Context
 from services.auth.entities.assets import Telegraf
 from services.auth.entities.users import OWNER, Member
 from services.auth.records import attachments
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
-from services.auth.resources import labels, orgs
+from services.auth.resources import assets, labels, orgs
 from services.auth.rest.gojson import Document
 from services.auth.rest.jsonlayout import COMPACT
 from services.auth.rest.request import NO_CONTENT, Answer, Request
-from services.auth.security.permissions import check, check_object
+from services.auth.security.permissions import check
 
 PATH = "/api/v2/telegrafs"
 MISSING = "telegraf configuration not found"
@@ -39,8 +39,8 @@ def to_json(telegraf: Telegraf, attached: Sequence[dict[str, Any]] = ()) -> dict
 
 
 async def _answer(reader: Reader, telegraf: Telegraf, status: int = 200) -> Answer:
-    (attached,) = await labels.attached_to(reader, [Member.resource("telegrafs", telegraf.id)])
-    return Answer.json(to_json(telegraf, attached), status, COMPACT)
+    (shown,) = await labels.show(reader, "telegrafs", [telegraf], to_json)
+    return Answer.json(shown, status, COMPACT)
 
 
 async def _check_toml(text: str) -> None:
@@ -63,13 +63,10 @@ def _read(document: Document, id: str, org_id: str) -> Telegraf:
 
 async def list_(context: Context, request: Request) -> Answer:
     reader = context.records.reader()
-    org_id = request.arg_id("orgID")
-    if request.arg("org") and not org_id:
-        org_id = (await orgs.get_by_name(reader, request.caller, request.arg("org"))).id
+    org_id = await orgs.find_filter(reader, request)
     found = await (reader.list_all(Telegraf, "org_id", org_id) if org_id else reader.list_all(Telegraf))
     readable = [t for t in found if request.caller.may("read", "telegrafs", t.id, t.org_id)]
-    attached = await labels.attached_to(reader, [Member.resource("telegrafs", t.id) for t in readable])
-    shown = [to_json(telegraf, on_it) for telegraf, on_it in zip(readable, attached, strict=True)]
+    shown = await labels.show(reader, "telegrafs", readable, to_json)
     return Answer.json({"configurations": shown}, layout=COMPACT)
 
 
@@ -95,14 +92,7 @@ async def create(context: Context, request: Request) -> Answer:
 
 
 async def _found(context: Context, request: Request, *actions: str) -> tuple[Reader, Telegraf]:
-    reader = context.records.reader()
-    id = request.id()
-    telegraf = await reader.find(Telegraf, id)
-    if telegraf is None:
-        raise NotFound(MISSING)
-    for action in actions:
-        check_object(request.caller, action, "telegrafs", id, telegraf.org_id, NotFound(MISSING))
-    return reader, telegraf
+    return await assets.find(context, request, Telegraf, "telegrafs", MISSING, *actions)
 
 
 async def get_one(context: Context, request: Request) -> Answer:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from common.identity import Permission
 from services.auth.context import Context
 from services.auth.entities.authorizations import ApiToken
-from services.auth.entities.orgs import Org
-from services.auth.entities.users import User
-from services.auth.records.change import Change
 from services.auth.resources import authorizations
 from services.auth.rest.request import Answer, Request
 from services.auth.security.hashing import make_secret
@@ -34,23 +31,12 @@ async def list_(context: Context, request: Request) -> Answer:
 
 
 async def create(context: Context, request: Request) -> Answer:
-    document = request.document(authorizations.DECODE)
-    wanted = authorizations.read_wanted(document, request.caller, context.now_ms(), legacy=False)
-    reader = context.records.reader()
-    wanted, org, user = await authorizations.allow(reader, request.caller, wanted)
+    reader, wanted, org, user = await authorizations.read_allowed(context, request, legacy=False)
     value = make_secret()
     told = (wanted.permissions, wanted.description, wanted.status, wanted.expires_ms)
     token = make(context, value, org.id, user.id, *told)
-    await store(context, token, org, user)
+    await authorizations.store(context, token, org, user)
     return await authorizations.answer_one(reader, token, value, PATH, 201)
-
-
-async def store(context: Context, token: ApiToken, org: Org, user: User) -> None:
-    """Store a new token. Raises Conflict if there is one of the same value."""
-    change = Change()
-    change.require(org, user)
-    change.create(token)
-    await context.records.change(change, taken="token already exists")
 
 
 async def get_one(context: Context, request: Request) -> Answer:

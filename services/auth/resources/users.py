@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from common.errors import EmptyValue, Forbidden, Invalid, NotFound
-from common.identity import Permission
 from services.auth.access import sessions
 from services.auth.context import Context
 from services.auth.entities.entity import ACTIVE, INACTIVE
 from services.auth.entities.users import Member, Password, User
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
+from services.auth.resources.permission_json import Names, permission_json
 from services.auth.rest import ids
 from services.auth.rest.paging import Page
 from services.auth.rest.request import NO_CONTENT, Answer, Request
@@ -128,7 +127,7 @@ async def patch(context: Context, request: Request) -> Answer:
         raise Invalid(BAD_STATUS)
     if name is not None and not name:
         raise EmptyValue("key required")
-    new = dataclasses.replace(user, name=user.name if name is None else name, status=status or user.status)
+    new = user.changed(name=name, status=status)
     change = Change()
     change.replace(user, new)
     await commit(context, change, new.name)
@@ -153,12 +152,7 @@ async def permissions(context: Context, request: Request) -> Answer:
     reader, user = await _found(context, request, "read")
     members = await reader.list_all(Member, "user_id", user.id)
     held = sessions.membership_permissions(members, user.id)
-    return Answer.json([_permission_json(permission) for permission in held])
-
-
-def _permission_json(permission: Permission) -> dict[str, Any]:
-    resource = {"type": permission.type, "id": permission.id, "orgID": permission.org_id}
-    return {"action": permission.action, "resource": {key: value for key, value in resource.items() if value}}
+    return Answer.json([permission_json(permission, Names()) for permission in held])
 
 
 async def me(context: Context, request: Request) -> Answer:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.errors import Invalid, NotFound
+from common.errors import Invalid
 from services.auth.context import Context
 from services.auth.entities.assets import Variable
-from services.auth.entities.users import Member
 from services.auth.records import attachments
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
-from services.auth.resources import labels, orgs
+from services.auth.resources import assets, labels, orgs
 from services.auth.rest.gojson import Document
 from services.auth.rest.jsonlayout import COMPACT, format_time
 from services.auth.rest.paging import Page
 from services.auth.rest.request import NO_CONTENT, Answer, Request
-from services.auth.security.permissions import check, check_object
+from services.auth.security.permissions import check
 
 PATH = "/api/v2/variables"
 ARGUMENTS = {"constant": list, "map": dict, "query": dict}
@@ -41,12 +39,8 @@ def to_json(variable: Variable, attached: Sequence[dict[str, Any]] = ()) -> dict
 
 
 async def _answer(reader: Reader, variable: Variable, status: int = 200) -> Answer:
-    (attached,) = await labels.attached_to(reader, [Member.resource("variables", variable.id)])
-    return Answer.json(to_json(variable, attached), status, COMPACT)
-
-
-def _missing(id: str) -> NotFound:
-    return NotFound(f'variable not found for key "{id}"')
+    (shown,) = await labels.show(reader, "variables", [variable], to_json)
+    return Answer.json(shown, status, COMPACT)
 
 
 def _arguments(document: Document) -> Mapping[str, Any] | None:
@@ -55,7 +49,7 @@ def _arguments(document: Document) -> Mapping[str, Any] | None:
         return None
     arguments = document.document("arguments")
     type = arguments.text("type") or ""
-    values = arguments.members.get("values")
+    values = arguments.value("values")
     if type not in ARGUMENTS:
         raise Invalid(f"unknown VariableArguments type {type}")
     texts = values.values() if isinstance(values, dict) else values
@@ -76,9 +70,7 @@ async def _commit(context: Context, change: Change, variable: Variable) -> None:
 async def list_(context: Context, request: Request) -> Answer:
     page = Page.of(request)
     reader = context.records.reader()
-    org_id = request.arg_id("orgID")
-    if request.arg("org") and not org_id:
-        org_id = (await orgs.get_by_name(reader, request.caller, request.arg("org"))).id
+    org_id = await orgs.find_filter(reader, request)
     found = await (reader.list_all(Variable, "org_id", org_id) if org_id else reader.list_all(Variable))
     if page.descending:
         found.reverse()
@@ -86,8 +78,7 @@ async def list_(context: Context, request: Request) -> Answer:
         found = [v for v in found if (v.id < page.after if page.descending else v.id > page.after)]
     cut = found[page.offset : page.offset + page.limit]
     readable = [v for v in cut if request.caller.may("read", "variables", v.id, v.org_id)]
-    attached = await labels.attached_to(reader, [Member.resource("variables", v.id) for v in readable])
-    shown = [to_json(variable, on_it) for variable, on_it in zip(readable, attached, strict=True)]
+    shown = await labels.show(reader, "variables", readable, to_json)
     filters = {"org": request.arg("org"), "orgID": request.arg("orgID")}
     return Answer.json({"variables": shown, "links": page.links(PATH, filters, len(cut))}, layout=COMPACT)
 
@@ -119,14 +110,8 @@ async def create(context: Context, request: Request) -> Answer:
 
 
 async def _found(context: Context, request: Request, *actions: str) -> tuple[Reader, Variable]:
-    reader = context.records.reader()
-    id = request.id()
-    variable = await reader.find(Variable, id)
-    if variable is None:
-        raise _missing(id)
-    for action in actions:
-        check_object(request.caller, action, "variables", id, variable.org_id, _missing(id))
-    return reader, variable
+    missing = f'variable not found for key "{request.id()}"'
+    return await assets.find(context, request, Variable, "variables", missing, *actions)
 
 
 async def get_one(context: Context, request: Request) -> Answer:
@@ -142,12 +127,11 @@ async def patch(context: Context, request: Request) -> Answer:
     reader, old = await _found(context, request, "read", "write")
     if request.method == "PUT" and not name:
         raise Invalid("missing variable name")
-    new = dataclasses.replace(
-        old,
-        name=(name or "").strip() or old.name,
-        description=old.description if description is None else description,
-        selected=old.selected if selected is None else selected,
-        arguments=old.arguments if arguments is None else arguments,
+    new = old.changed(
+        name=(name or "").strip() or None,
+        description=description,
+        selected=selected,
+        arguments=arguments,
         updated_ns=context.now_ns(),
     )
     change = Change()
