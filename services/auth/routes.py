@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from common.errors import Forbidden, InfluxError, NotFound, TooManyRequests, Unauthorized, Unavailable
+from common.errors import Forbidden, InfluxError, NotFound, TooManyRequests, Unauthorized
 from services.auth import audited
 from services.auth.access import sessions
 from services.auth.context import Context
 from services.auth.entities.users import MEMBER, OWNER
-from services.auth.records.change import Stale
+from services.auth.records.contest import settle
 from services.auth.resources import (
     buckets,
     dbrp,
@@ -33,8 +33,6 @@ from services.auth.rest.request import PAGE_NOT_FOUND, Answer, Request
 from services.auth.setup import onboarding
 
 Function = Callable[[Context, Request], Awaitable[Answer]]
-# How often a call is decided anew because something changed between its reading and its writing.
-MAX_ATTEMPTS = 8
 V2 = "/api/v2"
 
 
@@ -187,7 +185,7 @@ async def handle(context: Context, request: Request) -> Answer:
     request = dataclasses.replace(request, path=path, params=params)
     event = audited.EVENTS.get((request.method, node.path[0]))
     try:
-        answer = await _decide(context, function, request)
+        answer = await settle(lambda: function(context, request))
     except InfluxError as error:
         if event or isinstance(error, Unauthorized | Forbidden | TooManyRequests):
             context.audit.record(event or audited.REFUSED, error.code, **audited.facts_of(request))
@@ -195,13 +193,3 @@ async def handle(context: Context, request: Request) -> Answer:
     if event:
         context.audit.record(event, "ok", **audited.facts_of(request, answer))
     return answer
-
-
-async def _decide(context: Context, function: Function, request: Request) -> Answer:
-    """Call *function*, and again from its start when what it had read was changed by someone else meanwhile."""
-    for _ in range(MAX_ATTEMPTS):
-        try:
-            return await function(context, request)
-        except Stale:
-            continue
-    raise Unavailable("too many changes of the same thing at the same time")

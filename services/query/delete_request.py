@@ -70,7 +70,8 @@ def _decode(body: bytes) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise Invalid(PREFIX + f"json: cannot unmarshal {_word(value)} into Go value of type http.deleteRequestDecode")
-    return value
+    # As Go reads it: the letter case of a name does not matter.
+    return {name.lower(): member for name, member in value.items()}
 
 
 def _word(value: Any) -> str:

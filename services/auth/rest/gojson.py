@@ -1,7 +1,9 @@
 """JSON bodies read as Go's decoder reads them, with its texts · pure.
 
-Only the first value of a body counts; a null is an absent member; the last of two equal keys wins; bytes that are not
-UTF-8 become U+FFFD. Source: InfluxDB 2.x's answers to bad bodies, and Go's ``encoding/json``.
+Only the first value of a body counts; a null is an absent member; names of members are read in any letter case, and the
+last of two equal ones wins; bytes that are not UTF-8 become U+FFFD.
+
+Source: InfluxDB 2.x's answers to bad bodies, and Go's ``encoding/json``.
 """
 
 from __future__ import annotations
@@ -132,7 +134,8 @@ class Document:
     def __init__(self, value: Any, prefix: str = "", path: str = "") -> None:
         if value is not None and not isinstance(value, dict):
             raise Invalid(f"{prefix}json: cannot unmarshal {_word(value)} into Go value of type object")
-        self._members: dict[str, Any] = value or {}
+        self._given: dict[str, Any] = value or {}
+        self._members = {name.lower(): member for name, member in self._given.items()}
         self._prefix = prefix
         self._path = path
 
@@ -145,12 +148,16 @@ class Document:
             raise Invalid(f"{prefix}{error}") from None
 
     def __contains__(self, name: str) -> bool:
-        return self._members.get(name) is not None
+        return self.value(name) is not None
 
     @property
     def members(self) -> dict[str, Any]:
-        """All members, unread."""
-        return self._members
+        """All members as they were given, unread."""
+        return self._given
+
+    def value(self, name: str) -> Any:
+        """A member, unread; None = absent."""
+        return self._members.get(name.lower())
 
     def text(self, name: str) -> str | None:
         value: str | None = self._typed(name, str, "string")
@@ -161,7 +168,7 @@ class Document:
         return value
 
     def integer(self, name: str) -> int | None:
-        value = self._members.get(name)
+        value = self.value(name)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not -MAX_INT64 - 1 <= value <= MAX_INT64:
@@ -187,18 +194,22 @@ class Document:
 
     def document(self, name: str) -> Document:
         """An object; an absent one is empty."""
-        return self._inner(name, self._members.get(name))
+        return self._inner(name, self.value(name))
 
     def documents(self, name: str) -> list[Document] | None:
         items = self.array(name)
         return None if items is None else [self._inner(name, item) for item in items]
 
     def text_map(self, name: str) -> dict[str, str] | None:
+        """Texts by names that are the client's own; a null among them is an empty text."""
         value: dict[str, Any] | None = self._typed(name, dict, "map[string]string")
-        for item in (value or {}).values():
+        if value is None:
+            return None
+        texts = {key: "" if item is None else item for key, item in value.items()}
+        for item in texts.values():
             if not isinstance(item, str):
                 raise self._mismatch(name, _word(item), "string")
-        return value
+        return texts
 
     def _inner(self, name: str, value: Any) -> Document:
         if value is not None and not isinstance(value, dict):
@@ -206,7 +217,7 @@ class Document:
         return Document(value, self._prefix, f"{self._path}{name}.")
 
     def _typed(self, name: str, type: type, go_type: str) -> Any:
-        value = self._members.get(name)
+        value = self.value(name)
         if value is not None and not isinstance(value, type):
             raise self._mismatch(name, _word(value), go_type)
         return value

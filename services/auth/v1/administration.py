@@ -11,7 +11,8 @@ from typing import Any
 from common.errors import Conflict, InfluxError, NotFound, Unavailable
 from common.identity import Identity
 from services.auth.context import Context
-from services.auth.records.change import KeyTaken, Stale
+from services.auth.records.change import KeyTaken
+from services.auth.records.contest import settle
 from services.auth.resources import orgs
 from services.auth.v1 import databases, users
 from services.auth.v1.statements import (
@@ -31,7 +32,6 @@ from services.auth.v1.statements import (
 )
 
 Rows = list[list[Any]]
-ATTEMPTS = 5
 
 
 async def administer(context: Context, identity: Identity, statement: AnyStatement) -> Rows:
@@ -54,14 +54,14 @@ async def administer(context: Context, identity: Identity, statement: AnyStateme
 
 async def _run(context: Context, identity: Identity, org_id: str, statement: AnyStatement) -> Rows:
     rule = RULES[type(statement)]
-    for _ in range(ATTEMPTS):
+
+    async def decide() -> Rows:
         try:
             return await rule(context, identity, org_id, statement) or []
-        except Stale:
-            continue  # someone changed what it rests on: decide anew
         except KeyTaken as taken:
             raise Conflict(f"the name is taken: {taken.key.partition(':')[0]}") from None
-    raise Unavailable("others change the same at this moment")
+
+    return await settle(decide)
 
 
 def _audit(context: Context, identity: Identity, statement: AnyStatement, result: str, reason: str = "") -> None:

@@ -39,6 +39,21 @@ def test_only_the_first_value_counts_and_the_last_of_two_keys() -> None:
     assert Document.parse(b'{"a": "1", "a": "2"} trailing').text("a") == "2"
 
 
+def test_names_of_members_are_read_in_any_letter_case_and_the_last_counts() -> None:
+    document = Document.parse(b'{"orgid": "1", "ORGID": "2", "inner": {"EverySeconds": 3}, "list": [{"ID": "4"}]}')
+    assert document.text("orgID") == "2"
+    assert document.document("inner").integer("everySeconds") == 3
+    assert [inner.text("id") for inner in document.documents("list") or ()] == ["4"]
+    assert "OrgId" in document
+
+
+def test_names_in_a_map_are_the_clients_own_and_a_null_there_is_empty() -> None:
+    document = Document.parse(b'{"Properties": {"Color": "red", "color": null}}')
+    assert document.text_map("properties") == {"Color": "red", "color": ""}
+    with pytest.raises(Invalid, match=r"cannot unmarshal number into Go struct field \.properties of type string"):
+        Document.parse(b'{"properties": {"a": 1}}').text_map("properties")
+
+
 def test_null_is_absent() -> None:
     assert "a" not in Document.parse(b'{"a": null}')
     assert Document.parse(b"null").text("a") is None
