@@ -6,6 +6,7 @@ Source: InfluxQL as observed on 2.9, section 5; docs/rpc.md, "storage".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -154,7 +155,8 @@ class _Run:
                 raise Invalid("unable to use system source '_series': use SHOW SERIES instead")
             return [source.name]
         matches = compile_pattern(source.regex)
-        return [info.name for info in await self._context.reader.measurements(bucket) if matches(info.name)]
+        infos = await self._context.reader.measurements(bucket)
+        return await asyncio.to_thread(lambda: [info.name for info in infos if matches(info.name)])
 
     async def _measurement(self, checked: Checked, bucket: Bucket, name: str) -> Entry | None:
         measured = await self._context.reader.measured(bucket, name)

@@ -16,6 +16,7 @@ from services.query import newest
 from services.query.context import QueryContext
 from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, split_by_columns
+from services.query.engine.expressions import has_pattern
 from services.query.engine.frame import Piece, gather_piece
 from services.query.engine.run import Task
 from services.query.engine.scan import Source, choose_series
@@ -81,7 +82,9 @@ class Work:
             Invalid: a limit of SELECT is exceeded, or the answer can't be told, in InfluxDB's words.
             Unavailable: the memory budget does not hold it, or storage does not answer.
         """
-        wanted = [None if entry.measured is None else self._count_series(query, entry.measured) for entry in entries]
+        wanted = [
+            None if entry.measured is None else await self._count_series(query, entry.measured) for entry in entries
+        ]
         for part in newest.tries(query):
             async with aclosing(self._answers(part, entries, wanted)) as found:
                 told = [each async for each in found]
@@ -173,11 +176,15 @@ class Work:
 
     # ------------------------------------------------------------ limits
 
-    def _count_series(self, query: Query, measured: Measured) -> Mask | None:
+    async def _count_series(self, query: Query, measured: Measured) -> Mask | None:
         """The series to be read, None = all; counted before rows are read."""
         limit = self._context.limits.series
         cost = self._context.running.cost
-        wanted = choose_series(Source(measured.name, measured.table, ()), replace(query, slimit=0, soffset=0))
+        source, asked = Source(measured.name, measured.table, ()), replace(query, slimit=0, soffset=0)
+        if _is_quick(query, measured.table.count):
+            wanted = choose_series(source, asked)
+        else:
+            wanted = await asyncio.to_thread(choose_series, source, asked)
         cost.series += measured.table.count if wanted is None else int(wanted.sum())
         if limit and cost.series > limit:
             raise Invalid(f"max-select-series limit exceeded: ({cost.series}/{limit})")
@@ -223,13 +230,13 @@ class Work:
 
     async def _work(self, task: Task) -> Answer:
         self._enter(Phase.AGGREGATING)
-        if task.source.table.count <= SERIES_ON_LOOP:
+        if _is_quick(task.query, task.source.table.count):
             rows = task.choose()
         else:
             rows = await asyncio.to_thread(task.choose)
         self._count_points(rows)
         with self._held(rows * row_bytes(task.query)):
-            if rows <= ROWS_ON_LOOP:
+            if rows <= ROWS_ON_LOOP and _is_quick(task.query, task.source.table.count):
                 answer = task.run()
             else:
                 answer = await asyncio.to_thread(task.run)
@@ -239,6 +246,11 @@ class Work:
 
     def _enter(self, phase: Phase) -> None:
         self._context.running.enter(phase)
+
+
+def _is_quick(query: Query, series: int) -> bool:
+    """Whether the choice of series is no work for a thread: patterns are linear, but some take long for each letter."""
+    return series <= SERIES_ON_LOOP and not any(has_pattern(condition.expression) for condition in query.filters)
 
 
 def _gather(pieces: Iterable[Piece], portion: Portion, start_ns: int, stop_ns: int) -> list[Piece]:
