@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from services.query.engine.frame import Grouping
+from services.query.engine.scan import takes_ends
 from services.query.engine.spec import Query
 from services.query.engine.vectors import Indexes, Mask
 from services.query.units import Segment
@@ -140,7 +141,10 @@ def plan_portions(
     in_all = count_rows(segments, *read)
     most_rows = max(1, (room.calls if query.calls else room.raw) // row_bytes(query))
     most_decoded = max(1, room.decoded // (DECODED_ROW_BYTES + DECODED_VALUE_BYTES * fields))
-    if not share or (in_all * share <= most_rows and in_all <= most_decoded):
+    at_work = in_all * share
+    if takes_ends(query):
+        at_work = min(at_work, float(np.count_nonzero(wanted)) * (query.limit + query.offset))
+    if not share or (at_work <= most_rows and in_all <= most_decoded):
         return []
     slices = time_slices(segments, *read, most_decoded)
     if not query.keys:

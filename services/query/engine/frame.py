@@ -213,6 +213,16 @@ class Rows:
             return self.row_series()[at]
         return self.series[np.searchsorted(self.offsets, at, side="right") - 1]
 
+    def ends(self, count: int, *, last: bool) -> Rows:
+        """Of each run the first rows, or the *last*, no more than *count*."""
+        first, stop = self.offsets[:-1], self.offsets[1:]
+        starts = np.maximum(stop - count, first) if last else first
+        sizes = np.minimum(stop - first, count)
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+        at = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
+        at = at + self._at.start if isinstance(self._at, slice) else self._at[at]
+        return _rows(self.piece, self.series, offsets[:-1], offsets[1:], at)
+
     def keep(self, mask: Mask) -> Rows:
         """Only the rows where *mask* is True."""
         kept = np.flatnonzero(mask)

@@ -66,7 +66,28 @@ def choose_all(source: Source, query: Query, wanted: Mask | None, start_ns: int,
     """Rows of the series that *wanted* marks, in ``[start_ns, stop_ns)`` and not past the retention."""
     start_ns = max(start_ns, query.visible_from_ns)
     chosen = (choose_rows(piece, wanted, start_ns, stop_ns) for piece in source.pieces)
-    return [rows for rows in chosen if len(rows)]
+    found = [rows for rows in chosen if len(rows)]
+    return [_ends(rows, source.table, query) for rows in found] if takes_ends(query) else found
+
+
+def takes_ends(query: Query) -> bool:
+    """Whether LIMIT leaves no more of each series than its first or last rows."""
+    return bool(query.limit) and not query.calls and all(condition.only_tags for condition in query.filters)
+
+
+def _ends(rows: Rows, table: SeriesTable, query: Query) -> Rows:
+    """Of each series the rows that may be told: those without any of the values asked for don't count."""
+    some: Mask | None = None
+    for leaf in query.leaves:
+        if isinstance(leaf, Ref) and leaf.kind is RefKind.FIELD:
+            valid = column(rows, table, leaf).valid
+            if valid is None:
+                break
+            some = valid if some is None else some | valid
+    else:
+        if some is not None:
+            rows = rows.keep(some)
+    return rows.ends(query.limit + query.offset, last=query.descending)
 
 
 def scan(
