@@ -191,5 +191,5 @@ async def handle(context: Context, request: Request) -> Answer:
             context.audit.record(event or audited.REFUSED, error.code, **audited.facts_of(request))
         raise
     if event:
-        context.audit.record(event, "ok", **audited.facts_of(request, answer))
+        context.audit.record(event, OK, **audited.facts_of(request, answer))
     return answer

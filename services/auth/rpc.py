@@ -50,6 +50,8 @@ class _MappingsHead(msgspec.Struct):
 class _AdministerHead(msgspec.Struct):
     identity: list[Any]
     statement: AnyStatement
+    remote: str = ""
+    request_id: str = ""
 
 
 class _RestHead(msgspec.Struct):
@@ -120,7 +122,8 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
     async def administer(call: Call) -> Reply:
         await call.finish()
         head = _decode(call.head, _AdministerHead)
-        rows = await administration.administer(context, Identity.from_wire(head.identity), head.statement)
+        origin = administration.Origin(head.remote, head.request_id)
+        rows = await administration.administer(context, Identity.from_wire(head.identity), head.statement, origin)
         return Reply({"rows": rows})
 
     async def feed(call: Call) -> Reply:

@@ -25,7 +25,7 @@ from services.auth.resources import orgs, users
 from services.auth.resources.permission_json import NAMED, Names, permission_json, read_permissions
 from services.auth.rest.gojson import Document
 from services.auth.rest.jsonlayout import format_time
-from services.auth.rest.request import NO_CONTENT, Answer, Request
+from services.auth.rest.request import Answer, Request
 from services.auth.security.permissions import check, check_holds, check_object
 
 MISSING = "authorization not found"
@@ -267,11 +267,10 @@ async def change_one(context: Context, request: Request, kind: type[A], bad_stat
     return reader, new
 
 
-async def delete_one(context: Context, request: Request, kind: type[A], *also: Entity) -> Answer:
-    _, found = await get(context, request, kind, "write")
+async def end(context: Context, found: Authorization, *also: Entity) -> None:
+    """Delete it, and *also* the records that share its id, if they exist. Raises Stale if it was changed meanwhile."""
     change = Change()
     change.delete_once(found)
-    # It has no version to be checked: a later write of it finds the authorization gone.
+    # They have no version to be checked: a later write of them finds the authorization gone.
     change.delete(*also, LastUse(id=found.id, at_ms=0))
     await context.records.change(change)
-    return NO_CONTENT

@@ -8,9 +8,9 @@ from common.errors import Invalid, Unprocessable
 from services.auth.access import mappings
 from services.auth.context import Context
 from services.auth.entities.buckets import SECOND_NS, Bucket, Dbrp
-from services.auth.records import attachments
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
+from services.auth.resources import attachments
 
 HOUR_S, DAY_S = 3600, 86_400
 SYSTEM = (

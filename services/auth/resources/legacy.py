@@ -8,7 +8,6 @@ from services.auth.access import grants
 from services.auth.context import Context
 from services.auth.entities.authorizations import Legacy
 from services.auth.entities.buckets import Bucket
-from services.auth.entities.entity import Entity
 from services.auth.entities.users import Password
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
@@ -78,8 +77,14 @@ async def _answer(reader: Reader, legacy: Legacy) -> Answer:
 
 
 async def delete(context: Context, request: Request) -> Answer:
-    password: Entity | None = await context.records.reader().find(Password, request.id())
-    return await authorizations.delete_one(context, request, Legacy, *([password] if password else []))
+    _, legacy = await authorizations.get(context, request, Legacy, "write")
+    await end(context, legacy)
+    return NO_CONTENT
+
+
+async def end(context: Context, legacy: Legacy) -> None:
+    """Delete it, with its password, if it has one. Raises Stale if it was changed meanwhile."""
+    await authorizations.end(context, legacy, Password(id=legacy.id, hash=""))
 
 
 async def post_password(context: Context, request: Request) -> Answer:
@@ -98,6 +103,11 @@ async def post_password(context: Context, request: Request) -> Answer:
 async def set_password(context: Context, legacy: Legacy, password: str) -> None:
     """Raises Invalid for a password that is too short or too long."""
     passwords.check_acceptable(password, context.settings.strong_passwords)
+    await put_password(context, legacy, password)
+
+
+async def put_password(context: Context, legacy: Legacy, password: str) -> None:
+    """Store a password, whatever it is, in the place of the present one."""
     hashed = await context.passwords.hash(password)
     change = Change()
     change.require(legacy)

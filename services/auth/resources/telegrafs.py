@@ -11,10 +11,9 @@ from common.errors import Invalid
 from services.auth.context import Context
 from services.auth.entities.assets import Telegraf
 from services.auth.entities.users import OWNER, Member
-from services.auth.records import attachments
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
-from services.auth.resources import assets, labels, orgs
+from services.auth.resources import assets, attachments, labels, orgs
 from services.auth.rest.gojson import Document
 from services.auth.rest.jsonlayout import COMPACT
 from services.auth.rest.request import NO_CONTENT, Answer, Request

@@ -6,7 +6,7 @@ from common.identity import Permission
 from services.auth.context import Context
 from services.auth.entities.authorizations import ApiToken
 from services.auth.resources import authorizations
-from services.auth.rest.request import Answer, Request
+from services.auth.rest.request import NO_CONTENT, Answer, Request
 from services.auth.security.hashing import make_secret
 
 PATH = "/api/v2/authorizations"
@@ -51,4 +51,6 @@ async def patch(context: Context, request: Request) -> Answer:
 
 
 async def delete(context: Context, request: Request) -> Answer:
-    return await authorizations.delete_one(context, request, ApiToken)
+    _, token = await authorizations.get(context, request, ApiToken, "write")
+    await authorizations.end(context, token)
+    return NO_CONTENT

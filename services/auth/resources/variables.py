@@ -8,10 +8,9 @@ from typing import Any
 from common.errors import Invalid
 from services.auth.context import Context
 from services.auth.entities.assets import Variable
-from services.auth.records import attachments
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
-from services.auth.resources import assets, labels, orgs
+from services.auth.resources import assets, attachments, labels, orgs
 from services.auth.rest.gojson import Document
 from services.auth.rest.jsonlayout import COMPACT, format_time
 from services.auth.rest.paging import Page

@@ -1,5 +1,5 @@
 """The audit log: one JSON line for each security event: when, what, who, from where, with what result; no secret.
-Of many refusals from one address the first of each minute have lines, and one line says how many more there were.
+Of many failures of one kind from one address the first of each minute have lines, and one line says how many more there were.
 
 ``record`` never waits; a task writes what has gathered, off the loop. The file is bounded: at its size it is put aside
 as ``.1``, and of older ones four stay.
@@ -20,7 +20,6 @@ from typing import Any
 
 import orjson
 
-from common.errors import Forbidden, TooManyRequests, Unauthorized
 from common.log import get_logger
 from services.auth.security.repeats import Repeats
 
@@ -33,7 +32,8 @@ OLD_FILES = 4
 SECRET = re.compile(r"[A-Za-z0-9_-]{80,}={0,2}|[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{40,}")
 WRITE_EVERY_S = 0.1
 SUM_UP_EVERY_S = 10.0
-REFUSALS = frozenset((Unauthorized.code, Forbidden.code, TooManyRequests.code))
+# The result of what was done; that of anything else is the code of its error.
+OK = "ok"
 
 
 class Audit:
@@ -59,7 +59,7 @@ class Audit:
         """One event; facts that are None or empty are left out, long texts are cut."""
         if self._target == OFF:
             return
-        if result in REFUSALS and not self._repeats.is_told(event, str(facts.get("remote", ""))):
+        if result != OK and not self._repeats.is_told(event, str(facts.get("remote", ""))):
             return
         if len(self._pending) >= MAX_PENDING:
             self._lost += 1

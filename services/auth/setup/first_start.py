@@ -114,13 +114,13 @@ async def make(context: Context, wanted: onboarding.Wanted | None, wants_admin: 
     await context.records.change(change)
     if made is not None:
         context.audit.record(
-            "setup", "ok", source="environment", target=made.user.name, user_id=made.user.id, org_id=made.org.id,
+            "setup", OK, source="environment", target=made.user.name, user_id=made.user.id, org_id=made.org.id,
             credential_id=made.token.id,
         )  # fmt: skip
         log.info("set up", user=made.user.name, org=made.org.name, bucket=made.bucket.name)
     if admin is not None:
         context.audit.record(
-            "v1.first_admin", "ok", source="environment", target=admin.name, user_id=admin.user_id, org_id=admin.org_id,
+            "v1.first_admin", OK, source="environment", target=admin.name, user_id=admin.user_id, org_id=admin.org_id,
             credential_id=admin.id, database=context.settings.v1_database,
         )  # fmt: skip
         log.info("first administrator made", user=admin.name, org=first_admin.ORG)

@@ -6,14 +6,16 @@ Source: InfluxQL reference of 1.x; decisions 14 and 16.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
-from common.errors import Conflict, InfluxError, NotFound, Unavailable
+from common.errors import Conflict, InfluxError, NotFound
 from common.identity import Identity
 from services.auth.context import Context
 from services.auth.records.change import KeyTaken
 from services.auth.records.contest import settle
 from services.auth.resources import orgs
+from services.auth.security.audit import OK
 from services.auth.v1 import databases, users
 from services.auth.v1.statements import (
     AlterPolicy,
@@ -34,7 +36,17 @@ from services.auth.v1.statements import (
 Rows = list[list[Any]]
 
 
-async def administer(context: Context, identity: Identity, statement: AnyStatement) -> Rows:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a statement came from: the client's address, and the id of its request."""
+
+    remote: str = ""
+    request_id: str = ""
+
+
+async def administer(
+    context: Context, identity: Identity, statement: AnyStatement, origin: Origin = Origin()
+) -> Rows:
     """Run one statement in the caller's organization; rows of a SHOW, none of the others.
 
     Raises:
@@ -46,9 +58,9 @@ async def administer(context: Context, identity: Identity, statement: AnyStateme
     try:
         rows = await _run(context, identity, identity.org_id, statement)
     except InfluxError as error:
-        _audit(context, identity, statement, "refused" if not isinstance(error, Unavailable) else "error", str(error))
+        _audit(context, identity, statement, origin, error.code, str(error))
         raise
-    _audit(context, identity, statement, "done")
+    _audit(context, identity, statement, origin, OK)
     return rows
 
 
@@ -64,12 +76,16 @@ async def _run(context: Context, identity: Identity, org_id: str, statement: Any
     return await settle(decide)
 
 
-def _audit(context: Context, identity: Identity, statement: AnyStatement, result: str, reason: str = "") -> None:
+def _audit(
+    context: Context, identity: Identity, statement: AnyStatement, origin: Origin, result: str, reason: str = ""
+) -> None:
     if isinstance(statement, ShowUsers | ShowGrants):
         return
     context.audit.record(
         f"v1.{type(statement).__struct_config__.tag}",
         result,
+        remote=origin.remote,
+        request_id=origin.request_id,
         credential_id=identity.credential_id,
         user_id=identity.user_id,
         org_id=identity.org_id,

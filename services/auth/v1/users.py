@@ -19,7 +19,7 @@ from services.auth.entities.users import Password, User
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
 from services.auth.resources import authorizations, orgs, users
-from services.auth.resources.legacy import make
+from services.auth.resources.legacy import end, make, put_password
 from services.auth.security.passwords import MAX_BYTES
 from services.auth.security.permissions import all_access
 from services.auth.v1 import databases
@@ -91,26 +91,16 @@ async def create_user(context: Context, identity: Identity, org_id: str, stateme
 
 
 async def drop_user(context: Context, identity: Identity, org_id: str, statement: DropUser) -> None:
-    reader = context.records.reader()
-    legacy = await find_user(reader, org_id, statement.name)
+    legacy = await find_user(context.records.reader(), org_id, statement.name)
     need_user(identity, "write", legacy)
-    change = Change()
-    change.delete_once(legacy)
-    password = await reader.find(Password, legacy.id)
-    if password is not None:
-        change.delete(password)
-    await context.records.change(change)
+    await end(context, legacy)
 
 
 async def set_password(context: Context, identity: Identity, org_id: str, statement: SetPassword) -> None:
     legacy = await find_user(context.records.reader(), org_id, statement.name)
     need_user(identity, "write", legacy)
     check_password(statement.password)
-    change = Change()
-    change.require(legacy)
-    change.tags += legacy.tags()
-    change.create(Password(id=legacy.id, hash=await context.passwords.hash(statement.password)))
-    await context.records.change(change)
+    await put_password(context, legacy, statement.password)
 
 
 async def grant(context: Context, identity: Identity, org_id: str, statement: Grant) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
 from common.identity import Identity, Permission
-from services.auth.entities.authorizations import Legacy
+from services.auth.entities.authorizations import LastUse, Legacy
 from services.auth.entities.users import Password
 from services.auth.v1 import users
 from services.auth.v1.statements import (
@@ -61,6 +61,16 @@ async def rest(world: Databases, method: str, path: str, body: Any = None) -> An
 
 async def grants(world: Databases) -> list[list[Any]]:
     return await world.run(ShowGrants("u"))
+
+
+async def test_nothing_is_left_of_a_dropped_user(world: Databases) -> None:
+    (legacy,) = await world.context.records.reader().list_all(Legacy)
+    world.context.uses.note({legacy.id: 1})
+    await world.context.uses.write(world.context.records)
+    kinds = (Legacy, Password, LastUse)
+    assert len(await world.context.records.reader().find_many((kind, legacy.id) for kind in kinds)) == len(kinds)
+    await world.run(DropUser("u"))
+    assert not await world.context.records.reader().find_many((kind, legacy.id) for kind in kinds)
 
 
 async def test_a_grant_reaches_the_policies_that_come_later(world: Databases) -> None:
