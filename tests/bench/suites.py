@@ -73,7 +73,7 @@ def suites(quick: bool) -> list[Suite]:
         Suite("series", "4 x 10,000 lines, every line a new series", 100_000 // part, 1, 4, 10_000),
         *(
             Suite(f"points{n}", f"1-point writes, {n} connections", 1000, int(seconds * 50), n, 1, seconds)
-            for n in (1, 16, 64)
+            for n in (1, 8, 16, 64)
         ),
         *(
             replace(size, name=f"login-{name}", title=f"{title}: 1-point writes, 16 connections", credential=credential)
