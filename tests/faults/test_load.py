@@ -207,19 +207,21 @@ def test_ingests_come_and_go(own_stack: Stack) -> None:
             rates.append((sum(load.acknowledged.values()) - before) * LINES // seconds)
 
         measure()
-        with own_stack.log_path.open("ab") as log:
-            for _ in range(2):
-                environment = {**os.environ, **own_stack.settings()}
-                more.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", "services.ingest"], cwd=ROOT, env=environment, stdout=log, stderr=log
+        try:
+            with own_stack.log_path.open("ab") as log:
+                for _ in range(2):
+                    environment = {**os.environ, **own_stack.settings()}
+                    more.append(
+                        subprocess.Popen(
+                            [sys.executable, "-m", "services.ingest"], cwd=ROOT, env=environment, stdout=log, stderr=log
+                        )
                     )
-                )
-        time.sleep(3)
-        measure()
-        for process in more:
-            process.terminate()
-            statuses.append(process.wait(20))
+            time.sleep(3)
+            measure()
+        finally:
+            for process in more:
+                process.terminate()
+            statuses += [process.wait(30) for process in more]
         measure()
     lost = missing(own_stack, "scaled", load, 8)
     case(
