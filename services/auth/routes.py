@@ -6,8 +6,7 @@ Runs behind ``auth.rest``: knows neither msgpack nor HTTP servers. Source: Influ
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 from common.errors import Forbidden, InfluxError, NotFound, TooManyRequests, Unauthorized
 from services.auth import audited
@@ -30,6 +29,8 @@ from services.auth.resources import (
     variables,
 )
 from services.auth.rest.request import PAGE_NOT_FOUND, Answer, Request
+from services.auth.rest.router import Router
+from services.auth.security.audit import OK
 from services.auth.setup import onboarding
 
 Function = Callable[[Context, Request], Awaitable[Answer]]
@@ -108,38 +109,7 @@ OPEN = frozenset(
         ("POST", f"{V2}/signout"), ("GET", f"{V2}/swagger.json"),
     ]
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A part of the paths: fixed words below it, a named part, and what is at it."""
-
-    words: dict[str, _Node]
-    named: list[tuple[str, _Node]]
-    methods: dict[str, Function]
-    path: list[str]
-
-
-def _build(routes: Mapping[str, Mapping[str, Function]]) -> _Node:
-    root = _Node({}, [], {}, [])
-    for path, methods in routes.items():
-        node = root
-        for part in path.strip("/").split("/"):
-            if part.startswith("{"):
-                name = part[1:-1]
-                below = next((child for known, child in node.named if known == name), None)
-                if below is None:
-                    below = _Node({}, [], {}, [])
-                    node.named.append((name, below))
-                node = below
-            else:
-                node = node.words.setdefault(part, _Node({}, [], {}, []))
-        node.path[:] = [path]
-        node.methods.update(methods)
-    return root
-
-
-_TREE = _build(ROUTES)
+_ROUTER = Router(ROUTES)
 # Whatever stands below these is known or a text 404; anything else is "path not found".
 _ROOTS = frozenset(path.split("/")[3] for path in ROUTES if path.startswith(f"{V2}/"))
 
@@ -150,20 +120,6 @@ def normalize(path: str) -> str:
     return f"/private{path}" if path == "/legacy/authorizations" or path.startswith("/legacy/authorizations/") else path
 
 
-def _find(parts: list[str]) -> tuple[_Node, dict[str, str]] | None:
-    """The node of a path, fixed words first; the empty parts of ``a//b`` match nothing."""
-    node, params = _TREE, {}
-    for part in parts:
-        if part in node.words:
-            node = node.words[part]
-        elif node.named and part:
-            name, node = node.named[0]
-            params[name] = part
-        else:
-            return None
-    return (node, params) if node.methods else None
-
-
 async def handle(context: Context, request: Request) -> Answer:
     """Answer one call. Raises what the gateway dresses."""
     # "/api/v2/" is not "/api/v2" as long as nobody has signed in.
@@ -171,19 +127,17 @@ async def handle(context: Context, request: Request) -> Answer:
     if request.identity is None and (request.method, open_path) not in OPEN:
         raise Unauthorized("unauthorized access")
     path = normalize(request.path)
-    parts = path.strip("/").split("/")
-    found = _find(parts)
+    found = _ROUTER.find(path)
     if found is None:
-        below_known = (path.startswith(f"{V2}/") and parts[2] in _ROOTS) or path.startswith(legacy.PATH)
+        below_known = (path.startswith(f"{V2}/") and path.split("/")[3] in _ROOTS) or path.startswith(legacy.PATH)
         if below_known:
             return PAGE_NOT_FOUND
         raise NotFound("path not found")
-    node, params = found
-    function = node.methods.get(request.method)
+    function = found.functions.get(request.method)
     if function is None:
-        return Answer(405, headers=(("Allow", ", ".join(sorted(node.methods))),))
-    request = dataclasses.replace(request, path=path, params=params)
-    event = audited.EVENTS.get((request.method, node.path[0]))
+        return Answer(405, headers=(("Allow", ", ".join(sorted(found.functions))),))
+    request = dataclasses.replace(request, path=path, params=found.params)
+    event = audited.EVENTS.get((request.method, found.route))
     try:
         answer = await settle(lambda: function(context, request))
     except InfluxError as error:

@@ -13,6 +13,7 @@ from common.log import get_logger
 from services.auth.config import AuthSettings
 from services.auth.context import Context
 from services.auth.records.change import Change, KeyTaken, Stale
+from services.auth.security.audit import OK
 from services.auth.setup import first_admin, onboarding
 
 log = get_logger("first_start")
