@@ -36,7 +36,7 @@ from services.auth.records.id_maker import IdMaker
 from services.auth.records.reader import Reader
 from services.auth.records.store import Records as AuthRecords
 from services.auth.resources import authorizations, tokens
-from services.auth.security.audit import Audit
+from services.auth.security.audit import OK, Audit
 from services.auth.security.hashing import load_hasher, make_secret
 from services.auth.security.passwords import Passwords
 from services.auth.security.sealing import load_sealer
@@ -125,7 +125,7 @@ async def new_token(context: Context, name: str | None) -> str:
     value = make_secret()
     token = tokens.make(context, value, org.id, user.id, operator_permissions(), "operator token of a recovery")
     await authorizations.store(context, token, org, user)
-    context.audit.record("recover.token", "done", user_id=user.id, target=user.name, credential_id=token.id)
+    context.audit.record("recover.token", OK, user_id=user.id, target=user.name, credential_id=token.id)
     return value
 
 
@@ -145,7 +145,7 @@ async def new_password(context: Context, name: str) -> str:
     if user is not None:
         await sessions.end_all(reader, change, user.id)
     await context.records.change(change)
-    context.audit.record("recover.password", "done", target=name, user_id=user.id if user else None)
+    context.audit.record("recover.password", OK, target=name, user_id=user.id if user else None)
     return value
 
 

@@ -56,6 +56,7 @@ async def query(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
             "accept": request.headers.get(hdrs.ACCEPT, ""),
             "identity": caller.wire,
             "now_ns": exchange.now_ns,
+            "remote": exchange.remote,
             "request_id": exchange.request_id,
         }
         return await _ask(gateway, exchange, head)

@@ -87,7 +87,12 @@ class Administration:
     async def run(self, statement: tree.AdminStatement, context: QueryContext) -> AsyncIterator[ResultSeries]:
         """Raises what fails the statement."""
         type_, members = CALLS[type(statement)]
-        head = {"identity": context.identity.to_wire(), "statement": {"type": type_, **members(statement)}}
+        head = {
+            "identity": context.identity.to_wire(),
+            "statement": {"type": type_, **members(statement)},
+            "remote": context.origin.remote,
+            "request_id": context.origin.request_id,
+        }
         answer = await self._client.call(self._auth_url, "auth.administer", head, timeout_s=TIMEOUT_S)
         columns = COLUMNS.get(type(statement))
         if columns is None:

@@ -38,6 +38,14 @@ class SelectLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from: the client's address, and the request's id; auth's audit log names them."""
+
+    remote: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class QueryContext:
     """Of one request; the same for all its statements and their subqueries.
 
@@ -56,6 +64,7 @@ class QueryContext:
     running: Running = field(default_factory=Running)
     limits: SelectLimits = SelectLimits()
     peers: Peers | None = None
+    origin: Origin = Origin()
 
     async def resolve(self, database: str = "", policy: str = "") -> Bucket:
         """The bucket that a statement reads from.

@@ -14,7 +14,7 @@ from common.identity import Identity
 from common.log import get_logger
 from common.rpc import Call, Handler, Reply
 from services.query.allowance import Allowance
-from services.query.context import MappingSource, QueryContext, SelectLimits
+from services.query.context import MappingSource, Origin, QueryContext, SelectLimits
 from services.query.delete_request import Deletes
 from services.query.execute import Executor, Limits, execute
 from services.query.influxql import tree
@@ -54,6 +54,7 @@ class Query:
     accept: str
     identity: Identity
     now_ns: int
+    origin: Origin
 
 
 def decode_query(head: Any, max_chars: int) -> Query:
@@ -80,6 +81,7 @@ def decode_query(head: Any, max_chars: int) -> Query:
         accept,
         Identity.from_wire(identity),
         now_ns,
+        Origin(str(head.get("remote", "")), str(head.get("request_id", ""))),
     )
 
 
@@ -263,7 +265,7 @@ class Methods:
         await self._mappings.of_org(org_id)  # raises for an organization that is gone
         return QueryContext(
             query.identity, query.database, query.policy, query.now_ns, self._mappings, self._reader, running,
-            self._limits.select, self._peers,
+            self._limits.select, self._peers, query.origin,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import influxdb
 import pytest
 
 from tests.stack import ADMIN_TOKEN, Stack
+from tests.system.security.figures import make_token, permission
 from tests.system.test_clients import shell
 
 FORBIDDEN = "insufficient permissions"
@@ -299,11 +300,20 @@ def test_each_change_is_audited_without_its_password(stack: Stack, name: str) ->
     assert error_of(stack, f"GRANT READ ON first TO {name}") is None
     path = stack.folder / "data" / "audit.log"
 
-    def events() -> list[str]:
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [line["event"] for line in lines if line.get("target") == name]
+    reader = make_token(stack, [permission("read", "buckets", orgID=stack.org_id())])
+    request_id = uuid.uuid4().hex
+    headers = {"Authorization": f"Token {reader['token']}", "X-Request-Id": request_id}
+    assert stack.request("POST", "/query", None, params={"q": f"DROP USER {name}"}, headers=headers).ok
 
-    soon(lambda: events() == ["v1.create_user", "v1.grant"])
+    def events() -> list[dict[str, str]]:
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [line for line in lines if line.get("target") == name]
+
+    told = [("v1.create_user", "ok"), ("v1.grant", "ok"), ("v1.drop_user", "forbidden")]
+    soon(lambda: [(event["event"], event["result"]) for event in events()] == told)
+    assert all(event["remote"] == "127.0.0.1" for event in events())
+    assert events()[-1]["request_id"] == request_id
+    assert events()[-1]["credential_id"] == reader["id"]
     assert secret not in path.read_text()
     assert secret not in stack.log_path.read_text(errors="replace")
 

@@ -1,5 +1,7 @@
 """The audit log: one JSON line for each security event: when, what, who, from where, with what result; no secret.
-Of many failures of one kind from one address the first of each minute have lines, and one line says how many more there were.
+
+Of many failures of one kind from one address the first of each minute have lines, and one line says how many more there
+were.
 
 ``record`` never waits; a task writes what has gathered, off the loop. The file is bounded: at its size it is put aside
 as ``.1``, and of older ones four stay.

@@ -44,9 +44,7 @@ class Origin:
     request_id: str = ""
 
 
-async def administer(
-    context: Context, identity: Identity, statement: AnyStatement, origin: Origin = Origin()
-) -> Rows:
+async def administer(context: Context, identity: Identity, statement: AnyStatement, origin: Origin = Origin()) -> Rows:
     """Run one statement in the caller's organization; rows of a SHOW, none of the others.
 
     Raises:

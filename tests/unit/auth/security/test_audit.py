@@ -47,11 +47,12 @@ class Clock:
         return self.now_s
 
 
-async def test_a_flood_of_refusals_pushes_nothing_out_and_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("result", ["unauthorized", "invalid", "not found"])
+async def test_a_flood_of_failures_pushes_nothing_out_and_is_counted(tmp_path: Path, result: str) -> None:
     clock, path = Clock(), tmp_path / "audit.log"
     audit = Audit(str(path), clock_s=clock)
     for number in range(5000):
-        audit.record("credential.refused", "unauthorized", remote="10.0.0.1", user=f"u{number}")
+        audit.record("credential.refused", result, remote="10.0.0.1", user=f"u{number}")
     audit.record("credential.refused", "unauthorized", remote="10.0.0.2")
     audit.record("user.create", "ok", remote="10.0.0.1")
     audit._write()
