@@ -5,13 +5,13 @@ The body is checked before organization and bucket. Source: InfluxDB 2.x, "POST 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from common import gojson
 from common.errors import Forbidden, Invalid, NotFound
 from common.identity import Identity
 from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket
@@ -54,32 +54,17 @@ def parse_body(body: bytes) -> DeleteBody:
 
 
 def _decode(body: bytes) -> dict[str, Any]:
-    text = body.decode("utf-8", "replace").lstrip(" \t\r\n")
-    if not text:
-        raise Invalid(PREFIX + "EOF")
     try:
-        value, _ = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError as error:
-        rest = text[error.pos :]
-        if not rest:
-            raise Invalid(PREFIX + "unexpected EOF") from None
-        raise Invalid(f"{PREFIX}invalid character '{rest[0]}' looking for beginning of value") from None
-    except (RecursionError, ValueError):
-        raise Invalid(PREFIX + "exceeded max depth") from None
+        value = gojson.decode(body)
+    except gojson.JsonError as error:
+        raise Invalid(f"{PREFIX}{error}") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Invalid(PREFIX + f"json: cannot unmarshal {_word(value)} into Go value of type http.deleteRequestDecode")
+        what = f"{gojson.kind_of(value)} into Go value of type http.deleteRequestDecode"
+        raise Invalid(f"{PREFIX}json: cannot unmarshal {what}")
     # As Go reads it: the letter case of a name does not matter.
     return {name.lower(): member for name, member in value.items()}
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
 def _text(value: dict[str, Any], name: str) -> str:
@@ -87,7 +72,7 @@ def _text(value: dict[str, Any], name: str) -> str:
     if text is None:
         return ""
     if not isinstance(text, str):
-        what = f"{_word(text)} into Go struct field deleteRequestDecode.{name} of type string"
+        what = f"{gojson.kind_of(text)} into Go struct field deleteRequestDecode.{name} of type string"
         raise Invalid(f"{PREFIX}json: cannot unmarshal {what}")
     return text
 

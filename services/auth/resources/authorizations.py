@@ -23,7 +23,7 @@ from services.auth.records.change import Change
 from services.auth.records.reader import Reader
 from services.auth.resources import orgs, users
 from services.auth.resources.permission_json import NAMED, Names, permission_json, read_permissions
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 from services.auth.rest.jsonlayout import format_time
 from services.auth.rest.request import Answer, Request
 from services.auth.security.permissions import check, check_holds, check_object

@@ -15,7 +15,7 @@ from services.auth.records.change import Change
 from services.auth.records.reader import Reader
 from services.auth.resources import labels, orgs
 from services.auth.resources.bucket_rules import changed_retention, check_name, check_retention, end, make
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 from services.auth.rest.jsonlayout import format_time
 from services.auth.rest.paging import Page
 from services.auth.rest.request import NO_CONTENT, Answer, Request

@@ -13,7 +13,7 @@ from services.auth.records.change import Change, Stale
 from services.auth.records.reader import Reader
 from services.auth.resources.members import CORRUPT, UNREADABLE
 from services.auth.resources.orgs import PATH
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 from services.auth.rest.request import NO_CONTENT, Answer, Request
 from services.auth.security.permissions import check
 from services.auth.security.sealing import CannotOpen

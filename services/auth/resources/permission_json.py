@@ -16,7 +16,7 @@ from services.auth.entities.entity import Entity
 from services.auth.entities.orgs import Org
 from services.auth.entities.users import User
 from services.auth.records.reader import Reader
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 
 NAMED: dict[str, type[Entity]] = {"buckets": Bucket, "orgs": Org, "users": User}
 

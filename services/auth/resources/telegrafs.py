@@ -14,7 +14,7 @@ from services.auth.entities.users import OWNER, Member
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
 from services.auth.resources import assets, attachments, labels, orgs
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 from services.auth.rest.jsonlayout import COMPACT
 from services.auth.rest.request import NO_CONTENT, Answer, Request
 from services.auth.security.permissions import check

@@ -11,7 +11,7 @@ from services.auth.entities.assets import Variable
 from services.auth.records.change import Change
 from services.auth.records.reader import Reader
 from services.auth.resources import assets, attachments, labels, orgs
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 from services.auth.rest.jsonlayout import COMPACT, format_time
 from services.auth.rest.paging import Page
 from services.auth.rest.request import NO_CONTENT, Answer, Request

@@ -9,7 +9,7 @@ from typing import Any
 from common.errors import Unauthorized
 from common.identity import Identity
 from services.auth.rest import ids, jsonlayout
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 
 JSON = "application/json; charset=utf-8"
 BOOLEANS = {

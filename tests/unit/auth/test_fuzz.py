@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from common.errors import InfluxError, Invalid
 from services.auth import routes
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 from services.auth.rest.request import Request
 from services.auth.routes import ROUTES
 from tests.unit.auth.world import World

@@ -67,3 +67,20 @@ def test_any_text_gives_comparisons_or_an_error(text: str) -> None:
 def test_any_body_gives_a_delete_or_an_error(body: bytes) -> None:
     with pytest.raises(Invalid, match="error decoding json body: "):
         parse_body(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"start" 1}', "invalid character '1' after object key"),
+        (b"{start: 1}", "invalid character 's' looking for beginning of object key string"),
+        (
+            b'{"start": 1}',
+            "json: cannot unmarshal number into Go struct field deleteRequestDecode.start of type string",
+        ),
+    ],
+)
+def test_a_bad_body_is_refused_in_the_words_of_gos_decoder(body: bytes, error: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_body(body)
+    assert str(caught.value) == f"error decoding json body: {error}"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import Invalid
-from services.auth.rest.gojson import Document
+from services.auth.rest.document import Document
 
 
 @pytest.mark.parametrize(
