@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
+from jwt import InsecureKeyLengthWarning
 
 from common.config import load_keys
 from common.feed import FeedFollower
@@ -101,6 +103,8 @@ def read_jwt_secret(settings: AuthSettings) -> bytes | None:
         log.warning("1.x tokens are off: their shared key is too short", least_bytes=jwt.MIN_SECRET_BYTES)
     elif usable is not None and len(usable) < jwt.GOOD_SECRET_BYTES:
         log.warning("the shared key of 1.x tokens is short", better_bytes=jwt.GOOD_SECRET_BYTES)
+    # The library would say so too, between the log's lines of JSON, for each hash that wants a longer one.
+    warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
     return usable
 
 

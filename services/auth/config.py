@@ -52,6 +52,9 @@ class AuthSettings(ServiceSettings):
     )
     session_length_m: int = Field(60, ge=1, description="Minutes that a session lives.")
     session_renew: bool = Field(True, description="Whether use of a session prolongs it, to 5 minutes from then.")
+    session_max_m: int = Field(
+        0, ge=0, description="Minutes after sign-in at which a session ends, used or not; 0 = use prolongs it for ever."
+    )
     max_sessions_per_user: int = Field(
         64, ge=1, description="Sessions that one user may have; a new one ends the oldest."
     )

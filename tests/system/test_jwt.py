@@ -41,6 +41,13 @@ def name(sharing: Stack) -> str:
     return legacy(sharing, "first")
 
 
+def test_the_log_stays_one_json_object_a_line(sharing: Stack, name: str) -> None:
+    for algorithm in ("HS256", "HS384", "HS512"):
+        token = sign(f'{{"alg": "{algorithm}"}}', json.dumps({"username": name, "exp": soon()}), PHRASE, algorithm)
+        assert ask(sharing, token).status_code == 200
+    assert "Warning" not in sharing.log_path.read_text()
+
+
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 class TestWithASecret:
     @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])

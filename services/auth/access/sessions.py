@@ -67,12 +67,20 @@ async def read_permissions(reader: Reader, user_id: str, now_ms: int) -> tuple[l
 
 async def _find_live(context: Context, reader: Reader, cookie: str) -> Session | None:
     session = await reader.find_unique(Session, Session.value_key(context.hasher.session(cookie)))
-    return session if session and session.expires_ms > context.now_ms() else None
+    return (
+        session if session and _latest_ms(context, session.created_ms, session.expires_ms) > context.now_ms() else None
+    )
+
+
+def _latest_ms(context: Context, created_ms: int, wanted_ms: int) -> int:
+    """The expiry, Unix ms, of a session made at *created_ms* that is to live until *wanted_ms*."""
+    longest_ms = context.settings.session_max_m * 60_000
+    return min(wanted_ms, created_ms + longest_ms) if longest_ms else wanted_ms
 
 
 async def _renew(context: Context, session: Session) -> int:
     """Move the expiry to 5 minutes from now if that is later; returns the expiry, Unix ms."""
-    renewed_ms = context.now_ms() + RENEWAL_MS
+    renewed_ms = _latest_ms(context, session.created_ms, context.now_ms() + RENEWAL_MS)
     if not context.settings.session_renew or renewed_ms < session.expires_ms + RENEWAL_STEP_MS:
         return session.expires_ms
     change = Change()
@@ -133,7 +141,7 @@ async def create(context: Context, reader: Reader, user: User, password: Passwor
     go for it."""
     cookie = make_secret()
     now_ms = context.now_ms()
-    expires_ms = now_ms + context.settings.session_length_m * 60_000
+    expires_ms = _latest_ms(context, now_ms, now_ms + context.settings.session_length_m * 60_000)
     session = Session(
         id=context.ids.sortable(), key=context.hasher.session(cookie), user_id=user.id, created_ms=now_ms,
         expires_ms=expires_ms, password_mark=password.mark(),

@@ -1,7 +1,7 @@
 """Failures of one kind from one place: of each minute the first are told one by one, the rest as a number · pure.
 
-Else a flood of wrong credentials or bad bodies, which costs its sender nothing, would push what matters out of a bounded
-log.
+Else a flood of wrong credentials or bad bodies, which costs its sender nothing, would push what matters out of a
+bounded log.
 """
 
 from __future__ import annotations
