@@ -34,7 +34,7 @@ def configuration(folder: Path, port: int, upstream: str) -> str:
     conf, resolvers = re.subn(r"^resolver .*;$", "", conf, flags=re.MULTILINE)
     conf, servers = re.subn(r"server gateway:8086 resolve ", f"server {upstream} ", conf)
     conf, listens = re.subn(r"listen 8086;", f"listen 127.0.0.1:{port};", conf)
-    conf = conf.replace("/dev/stdout", str(folder / "access.log"))
+    conf = conf.replace("/dev/stdout", str(folder / "access.log")).replace("/dev/stderr", str(folder / "error.log"))
     assert (resolvers, servers, listens) == (1, 1, 1)
     # The workers must be able to reach the folder: they keep the user that started them.
     user = "user root;\n" if os.getuid() == 0 else ""
