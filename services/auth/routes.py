@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 
 from common.errors import Forbidden, InfluxError, NotFound, TooManyRequests, Unauthorized
 from services.auth import audited
-from services.auth.access import sessions
 from services.auth.context import Context
 from services.auth.entities.users import MEMBER, OWNER
 from services.auth.records.contest import settle
@@ -23,6 +22,7 @@ from services.auth.resources import (
     members,
     org_secrets,
     orgs,
+    signin,
     telegrafs,
     tokens,
     users,
@@ -62,8 +62,8 @@ ROUTES: dict[str, dict[str, Function]] = {
     f"{V2}/flags": {"GET": discovery.flags},
     f"{V2}/config": {"GET": discovery.config},
     f"{V2}/setup": {"GET": onboarding.get, "POST": onboarding.post},
-    f"{V2}/signin": {"POST": sessions.sign_in},
-    f"{V2}/signout": {"POST": sessions.sign_out},
+    f"{V2}/signin": {"POST": signin.sign_in},
+    f"{V2}/signout": {"POST": signin.sign_out},
     f"{V2}/me": {"GET": users.me},
     f"{V2}/me/password": {"PUT": users.put_own_password},
     f"{V2}/users": {"GET": users.list_, "POST": users.create},

@@ -1,4 +1,4 @@
-"""Sessions: sign-in, sign-out, renewal, and what a session may do.
+"""Sessions: made, verified, renewed and ended; and what a session may do.
 
 They are records in storage, so that each replica of auth knows them and a restart ends none (InfluxDB 2.9 keeps them
 in memory). Source: InfluxDB 2.x, "Sign-in and sign-out".
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
-from common.errors import Forbidden, InfluxError, Invalid, Unauthorized
+from common.errors import Forbidden, InfluxError, Unauthorized
 from common.identity import Identity, Permission, owner_permissions
 from common.log import get_logger
 from services.auth.access.caches import Found
@@ -21,12 +20,9 @@ from services.auth.entities.entity import INACTIVE
 from services.auth.entities.users import OWNER, Member, Password, Session, User
 from services.auth.records.change import Change, Stale
 from services.auth.records.reader import Reader
-from services.auth.rest.request import NO_CONTENT, Answer, Request
-from services.auth.security import passwords
 from services.auth.security.hashing import make_secret
 
 log = get_logger("sessions")
-COOKIE = "influxdb-oss-session"
 RENEWAL_MS = 300_000
 # A session in use is written anew when that gains this much, not at each request.
 RENEWAL_STEP_MS = 15_000
@@ -38,7 +34,7 @@ REFUSED = "unauthorized access"
 async def verify(context: Context, cookie: str) -> Found[Identity]:
     """Who the cookie's session belongs to; use of it prolongs the session."""
     reader = context.records.reader()
-    session = await _find_live(context, reader, cookie)
+    session = await find_live(context, reader, cookie)
     if session is None:
         raise Unauthorized(REFUSED)
     user, password, (_, permissions) = await asyncio.gather(
@@ -65,7 +61,8 @@ async def read_permissions(reader: Reader, user_id: str, now_ms: int) -> tuple[l
     return members, tuple(dict.fromkeys((*membership_permissions(members, user_id), *held)))
 
 
-async def _find_live(context: Context, reader: Reader, cookie: str) -> Session | None:
+async def find_live(context: Context, reader: Reader, cookie: str) -> Session | None:
+    """The session of a cookie's value, if it has not ended."""
     session = await reader.find_unique(Session, Session.value_key(context.hasher.session(cookie)))
     return (
         session if session and _latest_ms(context, session.created_ms, session.expires_ms) > context.now_ms() else None
@@ -108,34 +105,6 @@ def membership_permissions(members: Iterable[Member], user_id: str) -> list[Perm
     return [*permissions, Permission("read", "users", user_id), Permission("write", "users", user_id)]
 
 
-async def sign_in(context: Context, request: Request) -> Answer:
-    """``POST /api/v2/signin`` with Basic: a new session and its cookie."""
-    if request.scheme != "basic":
-        raise Unauthorized(REFUSED)
-    reader = context.records.reader()
-    async with context.attempts.one(request.user, request.remote):
-        user = await reader.find_unique(User, User.name_key(request.user)) if request.user else None
-        password = await reader.find(Password, user.id) if user else None
-        right = await context.passwords.matches(request.secret, password.hash if password else None)
-        if user is None or password is None or not right:
-            raise Unauthorized(REFUSED)
-    _check_strong(context, request.secret)
-    cookie, expires_ms = await create(context, reader, user, password)
-    expires = datetime.fromtimestamp(expires_ms // 1000, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    value = f"{COOKIE}={cookie}; Path=/api/; Expires={expires}; HttpOnly; SameSite=Strict"
-    return Answer(204, headers=(("Set-Cookie", value),))
-
-
-def _check_strong(context: Context, password: str) -> None:
-    """Raises Forbidden for a right password from before strong ones were asked for: it has to be replaced first."""
-    if not context.settings.strong_passwords:
-        return
-    try:
-        passwords.check_acceptable(password, strong=True)
-    except Invalid as error:
-        raise Forbidden(f"password change required: {error}") from None
-
-
 async def create(context: Context, reader: Reader, user: User, password: Password) -> tuple[str, int]:
     """A new session of *user* by *password*: its cookie's value and its expiry, Unix ms. The user's oldest may have to
     go for it."""
@@ -155,19 +124,6 @@ async def create(context: Context, reader: Reader, user: User, password: Passwor
     change.create(session)
     await context.records.change(change)
     return cookie, expires_ms
-
-
-async def sign_out(context: Context, request: Request) -> Answer:
-    """``POST /api/v2/signout``: the session is gone at once, everywhere."""
-    session = None
-    if request.scheme == "session" and request.secret:
-        session = await _find_live(context, context.records.reader(), request.secret)
-    if session is None:
-        raise Unauthorized(REFUSED)
-    change = Change()
-    change.delete(session)
-    await context.records.change(change)
-    return NO_CONTENT
 
 
 async def end_all(

@@ -1,4 +1,4 @@
-"""Labels, variables and telegraf configurations: kept and given back, used by nothing here · pure."""
+"""Labels, variables and telegraf configurations: kept for others · pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets as storage keeps them: HMAC-SHA-512 under a key that lies outside the database (design, decision 12).
+"""Values of tokens and cookies, and their stored form: HMAC-SHA-512 under a key outside the database (decision 12).
 
 An operator may choose a weak token; without the key, a stolen database can't be searched for it.
 """

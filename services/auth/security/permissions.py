@@ -1,4 +1,4 @@
-"""What a caller may do and see, and permissions in JSON · pure.
+"""What a caller may do and see · pure.
 
 Source: InfluxDB 2.x, ``authorizer``; decision 12 of the compatibility page: what belongs to an organization that the
 caller has no part in is answered as if it did not exist.

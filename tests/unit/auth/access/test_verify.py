@@ -12,6 +12,7 @@ import pytest
 from common.errors import Unauthorized, Unavailable
 from services.auth.access import sessions
 from services.auth.access.verify import Credential
+from services.auth.resources import signin
 from tests.unit.auth.world import PASSWORD, TOKEN, USER, World
 
 
@@ -194,7 +195,7 @@ async def test_a_change_by_the_password_of_before_does_not_undo_one_made_meanwhi
 
     async def change() -> int:
         basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        headers = {"cookie": f"{sessions.COOKIE}={cookie}", "authorization": f"Basic {basic}"}
+        headers = {"cookie": f"{signin.COOKIE}={cookie}", "authorization": f"Basic {basic}"}
         body = json.dumps({"password": "the-password-of-a-thief"}).encode()
         return (await world.send("PUT", "/api/v2/me/password", headers, body)).status
 
@@ -214,7 +215,7 @@ async def test_a_new_password_ends_the_users_other_sessions(world: World) -> Non
 async def test_the_session_that_changes_the_password_goes_on_and_the_others_end(world: World) -> None:
     own, other = await _sign_in(world), await _sign_in(world)
     basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    headers = {"cookie": f"{sessions.COOKIE}={own}", "authorization": f"Basic {basic}"}
+    headers = {"cookie": f"{signin.COOKIE}={own}", "authorization": f"Basic {basic}"}
     body = json.dumps({"password": "another-password"}).encode()
     assert (await world.send("PUT", "/api/v2/me/password", headers, body)).status == 204
     assert (await world.identity(own, "session")).kind == "session"
