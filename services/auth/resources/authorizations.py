@@ -86,7 +86,8 @@ def _read_expiry(document: Document, caller: Identity, now_ms: int) -> int | Non
     try:
         expires_ms = parse_rfc3339(text) // 1_000_000
     except Invalid:
-        raise Invalid(f'expiresAt must be a time like 2030-01-31T12:00:00Z: "{text[:64]}" is none') from None
+        wanted = "a time like 2030-01-31T12:00:00Z, before 2262"
+        raise Invalid(f'expiresAt must be {wanted}: "{text[:64]}" is none') from None
     if expires_ms <= now_ms:
         raise Invalid("expiresAt must be in the future")
     if latest_ms is not None and expires_ms > latest_ms:

@@ -57,7 +57,8 @@ class Page:
             "offset": str(offset),
             **{name: value for name, value in filters.items() if value},
         }
-        pairs = (f"{name}={escape_query(value)}" for name, value in sorted(members.items()))
+        # As Go encodes a form: a blank is a plus.
+        pairs = (f"{name}={escape_query(value).replace('%20', '+')}" for name, value in sorted(members.items()))
         return f"{path}?{'&'.join(pairs)}"
 
 
