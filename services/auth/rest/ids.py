@@ -5,22 +5,19 @@ An id is 64 bits as 16 hex digits, lower case on output, never zero. Source: Inf
 
 from __future__ import annotations
 
+import re
+
 from common.errors import Invalid
-from common.model import format_id
 
 WRONG_LENGTH = "id must have a length of 16 bytes"
 WRONG_DIGITS = "invalid ID"
+_HEX = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
+_ZERO = "0" * 16
 
 
 def find_id(text: str) -> str | None:
     """*text* as an id in its own spelling (lower case), or None if it is none."""
-    if len(text) != 16 or not text.isascii():
-        return None
-    try:
-        number = int(text, 16) if text.isalnum() else 0
-    except ValueError:
-        return None
-    return format_id(number) if number else None
+    return text.lower() if _HEX.fullmatch(text) and text != _ZERO else None
 
 
 def parse_id(text: str, prefix: str = "") -> str:
