@@ -33,6 +33,8 @@ DECODE = "invalid json structure: "
 A = TypeVar("A", bound=Authorization)
 # A secret shown once, else nothing.
 HIDDEN = ""
+# They travel with each request, are looked through at each check, and wait in the caches of all services.
+MAX_PERMISSIONS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def _read_wanted(document: Document, caller: Identity, now_ms: int, *, legacy: b
     token = document.text("token") or ""
     expires_ms = _read_expiry(document, caller, now_ms)
     items = document.documents("permissions") or []
+    if len(items) > MAX_PERMISSIONS:
+        raise Invalid(f"authorization must not include more than {MAX_PERMISSIONS} permissions")
     scoped = read_permissions(items)
     if not scoped:
         raise Invalid("authorization must include permissions")
