@@ -49,7 +49,9 @@ STATUS = {
     "request too large": 413,
 }
 
-SHUTDOWN_TIMEOUT_S = 10.0
+# aiohttp waits so long twice: until requests under way end, then until those that it has told to give up do. Both
+# together and the cleanup have to fit into the 15 s within which a service ends.
+SHUTDOWN_TIMEOUT_S = 5.0
 HEARTBEAT_S = 2.0
 LAG_EVERY_S = 0.1
 LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)

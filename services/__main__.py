@@ -31,8 +31,10 @@ log = get_logger("supervisor")
 # A service is stopped when all before it have ended: none loses a service that it still needs.
 STOP_ORDER = (("gateway",), ("ingest", "query"), ("auth",), ("storage",))
 STOP_WITHIN_S = 14.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-# One that lived this long starts again at once; its next death is a new matter.
+# One that dies again and again is started at most once in so long a time, counted from start to start: one that has
+# worked for longer than that is back at once.
+FIRST_PAUSE_S, LONGEST_APART_S = 0.1, 2.0
+# After so long a life the next death is a new matter.
 HEALTHY_AFTER_S = 10.0
 # One that ends by itself with status 1 this soon at its first start has been given something that it can't work with.
 # On a busy machine it takes seconds until it knows.
@@ -58,6 +60,20 @@ class Process:
     @property
     def label(self) -> str:
         return f"{self.line.name}.{self.number}"
+
+
+def next_pause(apart_s: float, lived_s: float) -> tuple[float, float]:
+    """How long to wait before one that has died is started again.
+
+    Args:
+        apart_s: seconds from start to start at its last death, FIRST_PAUSE_S if there was none.
+        lived_s: seconds from its start to its death.
+
+    Returns:
+        *apart_s* of its next death, and the seconds to wait now.
+    """
+    apart_s = FIRST_PAUSE_S if lived_s > HEALTHY_AFTER_S else min(apart_s * 2, LONGEST_APART_S)
+    return apart_s, round(max(FIRST_PAUSE_S, apart_s - lived_s), 2)
 
 
 class Hopeless(Exception):
@@ -94,7 +110,7 @@ class Supervisor:
                 task.result()
 
     async def _keep(self, process: Process) -> None:
-        pause_s = FIRST_PAUSE_S
+        apart_s = FIRST_PAUSE_S
         first = True
         while not process.stopping:
             started = time.monotonic()
@@ -106,7 +122,7 @@ class Supervisor:
             if first and status == 1 and lived_s < HOPELESS_WITHIN_S:
                 raise Hopeless(process.label)
             first = False
-            pause_s = FIRST_PAUSE_S if lived_s > HEALTHY_AFTER_S else min(pause_s * 2, LONGEST_PAUSE_S)
+            apart_s, pause_s = next_pause(apart_s, lived_s)
             log.warning("a service ended, starting it again", process=process.label, status=status, pause_s=pause_s)
             await asyncio.sleep(pause_s)
 

@@ -269,7 +269,8 @@ class GuardedHandler(web.RequestHandler):
                 self.transport.resume_reading()
 
     def _process_keepalive(self) -> None:
-        if self._write is not None:  # not idle, though aiohttp knows of no request
+        if self._write is not None or self._since_s is not None:
+            # Not idle, though aiohttp knows of no request: an express write, or a head of which a part has come.
             self._next_keepalive_close_time = self._loop.time() + self._guard.limits.idle_timeout_s
         super()._process_keepalive()
 

@@ -136,6 +136,18 @@ async def test_an_idle_connection_outlives_the_head_deadline_and_ends_at_its_own
     assert await connection.rest() == b""
 
 
+async def test_a_head_that_is_on_its_way_is_no_idle_connection(tmp_path: Path) -> None:
+    async with running(tmp_path, header_timeout_s=5, idle_timeout_s=0.3) as parts:
+        connection = await Connection.open(parts)
+        connection.send(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await connection.head()).startswith(b"HTTP/1.1 204")
+        connection.send(b"GET /ping HTTP/1.1\r\n")
+        await asyncio.sleep(0.7)
+        connection.send(b"Host: x\r\n\r\n")
+        assert (await connection.head()).startswith(b"HTTP/1.1 204")
+        assert await connection.rest() == b""
+
+
 async def test_requests_in_a_row_on_one_connection(parts: Parts) -> None:
     connection = await Connection.open(parts)
     connection.send((WRITE + b"Content-Length: 5\r\n\r\nm v=1") * 50)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from common.folder_lock import FolderHeld
+from services.__main__ import FIRST_PAUSE_S, HEALTHY_AFTER_S, LONGEST_APART_S, next_pause
 from services.hold import hold
 from services.procfile import Line, counts_of, parse_procfile
 from tests.stack import ROOT
@@ -88,6 +89,18 @@ def test_what_dies_is_started_again_and_all_stop_in_order(tmp_path: Path) -> Non
     assert stopped[0] == "gateway"
     assert sorted(stopped[1:4]) == ["ingest", "ingest", "query"]
     assert stopped[4:] == ["auth", "storage"]
+
+
+def test_one_that_dies_at_once_is_started_ever_less_often() -> None:
+    apart_s, pauses = FIRST_PAUSE_S, []
+    for _ in range(8):
+        apart_s, pause_s = next_pause(apart_s, lived_s=0.05)
+        pauses.append(pause_s)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_APART_S - 0.05
+    # What it worked counts; and a long life makes all good.
+    assert next_pause(apart_s, lived_s=LONGEST_APART_S) == (LONGEST_APART_S, FIRST_PAUSE_S)
+    assert next_pause(apart_s, lived_s=HEALTHY_AFTER_S + 1) == (FIRST_PAUSE_S, FIRST_PAUSE_S)
 
 
 def test_one_that_can_not_start_ends_everything_with_1_and_is_named(tmp_path: Path) -> None:
