@@ -17,6 +17,7 @@ from services.auth.records.reads import Answers, JoinedReads, Read
 
 # Storage takes keys of 4096; what stands before a name in its key is shorter than the difference.
 MAX_RECORD_BYTES = 1 << 20
+MAX_BATCH = 10_000  # and this many entries in one change
 MAX_KEY_CHARS, MAX_NAME_CHARS = 4096, 4000
 # Reads are harmless twice; a restart of storage takes about this long.
 READ_RETRY_S = 1.0
@@ -63,7 +64,7 @@ class Records:
         Raises:
             KeyTaken, Stale: see there.
             Conflict: with the text *taken*.
-            TooLarge: a record is over storage's limit.
+            TooLarge: a record, or the number of them, is over storage's limit.
             Invalid: a name is too long to be a unique key.
             Unavailable: storage can't be reached; the change may have been made or not.
         """
@@ -72,6 +73,11 @@ class Records:
         if any(len(wire.encode_head(put["body"])) > MAX_RECORD_BYTES for put in change.puts):
             raise TooLarge(f"an object of over {MAX_RECORD_BYTES} bytes cannot be stored")
         tags = sorted(set(change.tags))
+        lists: tuple[Sequence[object], ...] = (
+            change.conditions, change.puts, change.deletes, tags, change.drop_buckets,
+        )  # fmt: skip
+        if sum(map(len, lists)) > MAX_BATCH:
+            raise TooLarge("too many objects are changed at once: ask for fewer")
         head = {
             "conditions": change.conditions,
             "puts": change.puts,

@@ -120,3 +120,12 @@ async def test_a_lost_key_is_told_and_nothing_is_thrown_away() -> None:
     assert opened(world.storage, OLD) == {"a": VALUE}
     await put(other, {"a": "given anew"})
     assert opened(world.storage, NEW) == {"a": "given anew"}
+
+
+async def test_more_than_storage_changes_at_once_is_refused_in_words_of_the_api() -> None:
+    world = World()
+    path = f"/api/v2/orgs/{(await world.set_up()).org.id}/secrets"
+    answer = await world.send("PATCH", path, TOKEN_HEADER, json.dumps({f"k{n}": "" for n in range(10_001)}).encode())
+    assert answer.status == 413
+    assert json.loads(answer.body)["message"] == "too many objects are changed at once: ask for fewer"
+    assert json.loads((await world.send("GET", path, TOKEN_HEADER)).body)["secrets"] == []
