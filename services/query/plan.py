@@ -266,11 +266,12 @@ class _Binder:
         ref = self.ref(expr)
         if expr.name not in self.seen:
             return Ref(expr.name, RefKind.UNKNOWN, ref.type)
-        if ref.kind is not RefKind.UNKNOWN or self.schema.derived or expr.cast in TYPES or expr.cast == "field":
-            # A tag column of a subquery differs from row to row, as a field does.
-            by_row = ref.kind is RefKind.UNKNOWN or ref.name in self.schema.tag_columns
-            return Ref(ref.name, RefKind.FIELD, ref.type) if by_row else ref
-        return Ref(expr.name, RefKind.TAG, STRING)
+        if ref.kind is RefKind.UNKNOWN:
+            # What a subquery does not give is an empty tag whatever its cast (InfluxDB 1.x, query.newFilterCursor).
+            casts = not self.schema.derived and (expr.cast in TYPES or expr.cast == "field")
+            return Ref(ref.name, RefKind.FIELD, ref.type) if casts else Ref(expr.name, RefKind.TAG, STRING)
+        # A tag column of a subquery differs from row to row, as a field does.
+        return Ref(ref.name, RefKind.FIELD, ref.type) if ref.name in self.schema.tag_columns else ref
 
 
 def _names_seen(condition: tree.Expr | None) -> frozenset[str]:

@@ -219,6 +219,8 @@ class _Fields:
                 raise Invalid("mixing multiple selector functions with tags or fields is not supported")
 
     def _expr(self, expr: tree.Expr) -> None:
+        if _is_literal(expr):
+            raise Invalid("field must contain at least one variable")
         if isinstance(expr, tree.VarRef):
             self.auxiliary = True
         elif isinstance(expr, tree.Wildcard | tree.RegexLiteral):
@@ -260,6 +262,8 @@ class _Fields:
             if not self.wildcards_allowed:
                 kind = "with wildcard" if isinstance(arg, tree.Wildcard) else "with regex field"
                 raise Invalid(f"unsupported expression {kind}: {name}()")
+            # However few fields it stands for: none of its calls may choose the rows for a column beside it.
+            self.only_selectors = False
         elif not isinstance(arg, tree.VarRef):
             raise Invalid(f"expected field argument in {name}()")
 
@@ -471,6 +475,9 @@ def distinct_argument(arg: tree.Expr) -> tree.Call | None:
 
 
 def _is_literal(expr: tree.Expr) -> bool:
+    """Whether *expr* is a constant: a literal, or a mathematical function of literals."""
+    if isinstance(expr, tree.Call):
+        return math_arguments(expr.name) == len(expr.args) and all(map(_is_literal, expr.args))
     return isinstance(
         expr,
         tree.IntegerLiteral

@@ -26,7 +26,7 @@ class Schema:
         fields: name → type over the shards of the range.
         tags: tag keys; of a subquery what it groups by.
         tag_columns: of a subquery, those of *fields* that are tags of its own source.
-        derived: it is a subquery: a name that it does not have is null, not an empty tag.
+        derived: it is a subquery: a name that it does not have is an empty tag to a condition, whatever its cast.
     """
 
     fields: Mapping[str, FieldType]

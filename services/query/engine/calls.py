@@ -15,7 +15,7 @@ from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from services.query.engine import aggregates, selectors
 from services.query.engine.answers import Answer, evaluate_outputs, limit_rows, no_answer
 from services.query.engine.cells import Points, Runs, Sample, cut_runs, sample
-from services.query.engine.fill import fill_nulls, fill_points
+from services.query.engine.fill import carry, fill_column, fill_missing, fill_points
 from services.query.engine.frame import Rows
 from services.query.engine.functions import (
     LOOKS_BACK,
@@ -30,7 +30,7 @@ from services.query.engine.raw import leaf_column, row_order
 from services.query.engine.scan import Scan, Source, column, scan
 from services.query.engine.spec import Call, Filling, Query, Ref, RefKind
 from services.query.engine.transforms import Stream
-from services.query.engine.vectors import NUMBERS, Indexes, Mask, Vector, word_ranks, zeros
+from services.query.engine.vectors import Indexes, Mask, Vector, word_ranks, zeros
 
 
 class CallRun:
@@ -51,9 +51,6 @@ class CallRun:
         """The rows of the answer, in its order."""
         query = self._query
         single = len(query.calls) == 1
-        if not single and len(query.calls) < len(query.leaves):
-            # A wildcard has become several calls: none of them alone chooses the rows for the columns beside it.
-            raise Invalid("mixing multiple selector functions with tags or fields is not supported")
         results = [self._points(leaf, own_time=single) for leaf in query.leaves if isinstance(leaf, Call)]
         if not any(len(points) for points in results):
             return no_answer()
@@ -63,8 +60,7 @@ class CallRun:
         companions = results[0]
         for leaf in query.leaves:
             if isinstance(leaf, Call):
-                points, at = next(joined)
-                leaves.append(_spread(points.values, at, len(groups)))
+                leaves.append(self._joined(leaf, *next(joined), groups))
             else:
                 leaves.append(self._companion(leaf, companions))
         columns = evaluate_outputs(query.outputs, leaves, len(groups))
@@ -91,7 +87,10 @@ class CallRun:
                 windows = self._query.windows if windowed else None
                 self._runs[runs_key] = [cut_runs(rows, scanned.of_series, windows) for rows in scanned.rows]
             runs = self._runs[runs_key] if ref.kind is RefKind.FIELD else []
-            self._samples[key] = sample(runs, ref.name, ref.type, self._source.table.ranks, windowed)
+            taken = self._samples[key] = sample(runs, ref.name, ref.type, self._source.table.ranks, windowed)
+            summary = self._source.summaries.get(ref.name)
+            if summary is not None:
+                taken.summary = summary.place(self._query.windows if windowed else None)
         return self._samples[key]
 
     # ------------------------------------------------------------ calls
@@ -129,7 +128,7 @@ class CallRun:
             stream = self._field_stream(call.name, ref, descending=False)
             return aggregates.integral(stream, int(call.options[0]), query.windows)
         taken = self._sample(ref, start_ns, stop_ns, windowed)
-        if not taken.parts:
+        if not taken.parts and taken.summary is None:
             return _no_points(ref.type)
         if call.name in aggregates.AGGREGATES:
             return aggregates.AGGREGATES[call.name](taken)
@@ -163,8 +162,23 @@ class CallRun:
             words[mine] = vector.values if vector.type is FieldType.STRING else vector.values.astype(str)
         return word_ranks(words)[0]
 
+    def _joined(self, call: Call, points: Points, at: Indexes | None, groups: Indexes) -> Vector:
+        """The values of a call in all rows of the answer, *at* which it has points; None = in each.
+
+        Where it has none, whether its windows are filled or not, a number or the value before stands in
+        (InfluxDB 1.x, ``query.IteratorScanner``).
+        """
+        query, vector = self._query, points.values
+        if at is not None:
+            present = np.zeros(len(groups), bool)
+            present[at] = True
+            vector = _spread(vector, at, len(groups))
+            if query.fill is Filling.NUMBER and _column_of(call).kind is not RefKind.UNKNOWN:
+                vector = fill_missing(vector, present, query.fill_value)
+        return carry(vector, groups, query.descending) if query.fill is Filling.PREVIOUS else vector
+
     def _companion(self, ref: Ref, points: Points) -> Vector:
-        """A column of the rows that the one selector chose; fill(number) fills all of it."""
+        """A column of the rows that the one selector chose."""
         query = self._query
         rows = points.rows
         if rows is None:
@@ -173,12 +187,7 @@ class CallRun:
         chosen = rows.which >= 0
         if not chosen.all():
             vector = Vector(vector.type, vector.values, vector.mask & chosen)
-        if query.fill is Filling.NUMBER and query.windows is not None and vector.valid is not None:
-            if vector.type in NUMBERS:
-                return fill_nulls(vector, query.fill_value)
-            # A bare number among strings or booleans, as there.
-            return Vector(vector.type, np.where(vector.valid, vector.values.astype(object), query.fill_value))
-        return vector
+        return fill_column(vector, query.fill, query.fill_value, points.groups, query.descending)
 
     # ------------------------------------------------------------ transformations
 
@@ -300,10 +309,16 @@ def _occurrence(points: Points) -> Indexes:
     return np.arange(len(points)) - np.repeat(starts, np.diff(np.append(starts, len(points))))
 
 
-def _spread(vector: Vector, at: Indexes | None, count: int) -> Vector:
-    """The values of a call in all rows of the answer."""
-    if at is None:
-        return vector
+def _column_of(call: Call) -> Ref:
+    """The column that a call works on, through those inside it."""
+    inner = call.argument
+    while isinstance(inner, Call):
+        inner = inner.argument
+    return inner
+
+
+def _spread(vector: Vector, at: Indexes, count: int) -> Vector:
+    """The values of a call at its places among *count* rows."""
     values, valid = zeros(vector.type, count), np.zeros(count, bool)
     values[at], valid[at] = vector.values, vector.mask
     return Vector(vector.type, values, None if valid.all() else valid)

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.query.engine.answers import Answer, starts_of
+from services.query.engine.fill import without_bare_numbers
 from services.query.engine.frame import Piece, SeriesTable
 from services.query.engine.run import Task
 from services.query.engine.scan import Source
+from services.query.engine.spec import Filling
 from services.query.engine.vectors import Indexes, Vector
 
 
@@ -29,7 +31,7 @@ def derive(name: str, task: Task, answer: Answer) -> Source:
         codes[key], words[key] = _encode(table.values(key)[examples])
     columns: dict[str, Vector] = {}
     for output, column in zip(query.outputs, answer.columns, strict=False):
-        columns.setdefault(output.name, column)
+        columns.setdefault(output.name, without_bare_numbers(column) if query.fill is Filling.NUMBER else column)
     offsets = np.append(starts, len(answer))
     piece = Piece(np.arange(len(starts)), offsets, answer.times, columns)
     return Source(name, SeriesTable(len(starts), codes, words, np.arange(len(starts))), [piece] if len(answer) else [])

@@ -9,6 +9,7 @@ import numpy as np
 
 from common.errors import Unprocessable
 from common.model import FieldType
+from services.query.engine.answers import starts_of
 from services.query.engine.cells import Points, RowRefs
 from services.query.engine.spec import Filling, Query
 from services.query.engine.vectors import NUMBERS, Indexes, Mask, Vector, float_to_int, zeros
@@ -117,12 +118,59 @@ def filler(value: int | float, type: FieldType) -> int | float:
     return (whole + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def fill_nulls(vector: Vector, value: int | float) -> Vector:
-    """A column of numbers with *value* wherever it has none."""
-    if vector.valid is None or vector.type not in NUMBERS:
+# ---------------------------------------------------------------- joined columns
+
+
+def fill_missing(vector: Vector, present: Mask, value: int | float) -> Vector:
+    """The values of a call beside those of others: rows in which it has no point, by *present*, get the number."""
+    values = vector.values.copy()
+    if vector.type in NUMBERS:
+        values[~present] = filler(value, vector.type)
+    valid = vector.mask | ~present
+    return Vector(vector.type, values, None if valid.all() else valid)
+
+
+def fill_column(vector: Vector, fill: Filling, value: int | float, groups: Indexes, descending: bool) -> Vector:
+    """A selected column with its nulls filled: by the number, or by the value of the row before in its group.
+
+    A number stands bare among strings and booleans, as there. *groups* is the group of each row, *descending* whether
+    the rows are told backward.
+    """
+    if vector.valid is None:
         return vector
-    number = vector.values.dtype.type(filler(value, vector.type))
-    return Vector(vector.type, np.where(vector.valid, vector.values, number))
+    if fill is Filling.PREVIOUS:
+        return carry(vector, groups, descending)
+    if fill is not Filling.NUMBER:
+        return vector
+    if vector.type in NUMBERS:
+        number = vector.values.dtype.type(filler(value, vector.type))
+        return Vector(vector.type, np.where(vector.valid, vector.values, number))
+    return Vector(vector.type, np.where(vector.valid, vector.values.astype(object), value))
+
+
+def without_bare_numbers(vector: Vector) -> Vector:
+    """A filled column as values of its own type alone, for a query around it: bare numbers are nulls."""
+    if vector.type in NUMBERS or vector.values.dtype != object:
+        return vector
+    kind = str if vector.type is FieldType.STRING else bool
+    own = np.fromiter((isinstance(value, kind) for value in vector.values), bool, len(vector))
+    if own.all() and vector.type is FieldType.STRING:
+        return vector
+    values = zeros(vector.type, len(vector))
+    values[own] = vector.values[own]
+    return Vector(vector.type, values, vector.mask & own)
+
+
+def carry(vector: Vector, groups: Indexes, descending: bool) -> Vector:
+    """*vector* with each null replaced by the value that was told last in its group."""
+    valid = vector.mask
+    if valid.all():
+        return vector
+    offsets = np.append(starts_of(groups), len(groups))
+    group_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    before, after = _neighbours(valid, group_of, offsets)
+    source = after if descending else before
+    return Vector(vector.type, vector.values[np.maximum(source, 0)], source >= 0)
 
 
 def _neighbours(present: Mask, group_of: Indexes, offsets: Indexes) -> tuple[Indexes, Indexes]:

@@ -73,7 +73,7 @@ def transform(call: Call, stream: Stream, query: Query) -> Stream:
         changed = transforms.derivative(stream, int(call.options[0]), query.descending)
         return transforms.without_negatives(changed) if call.name.startswith("non_negative") else changed
     if call.name == "elapsed":
-        return transforms.elapsed(stream, int(call.options[0]), query.descending)
+        return transforms.elapsed(stream, int(call.options[0]))
     if call.name == "moving_average":
         return transforms.moving_average(stream, int(call.options[0]))
     if call.name in FORECASTS:

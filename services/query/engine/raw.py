@@ -13,11 +13,11 @@ import numpy as np
 from common.model import FieldType
 from services.query.engine.answers import Answer, evaluate_outputs, limit_rows, most_rows, no_answer
 from services.query.engine.cells import RowRefs
-from services.query.engine.fill import fill_nulls
+from services.query.engine.fill import fill_column
 from services.query.engine.frame import Rows
 from services.query.engine.kernels import NO_TIES, merge_streams
 from services.query.engine.scan import Scan, column
-from services.query.engine.spec import Filling, Query, Ref, RefKind
+from services.query.engine.spec import Query, Ref, RefKind
 from services.query.engine.vectors import Indexes, Vector, cast, word_ranks
 
 
@@ -29,10 +29,11 @@ def run_raw(query: Query, scanned: Scan) -> Answer:
         return no_answer()
     order, groups = row_order(query, scanned, rows, refs)
     times = order.times
-    leaves = [leaf_column(order.refs, scanned, ref) for ref in refs]
+    leaves = [
+        fill_column(leaf_column(order.refs, scanned, ref), query.fill, query.fill_value, groups, descending=False)
+        for ref in refs
+    ]
     columns = evaluate_outputs(query.outputs, leaves, len(groups))
-    if query.fill is Filling.NUMBER:
-        columns = [fill_nulls(vector, query.fill_value) for vector in columns]
     return limit_rows(Answer(groups, times, columns), query)
 
 

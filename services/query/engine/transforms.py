@@ -97,13 +97,11 @@ def non_negative_difference(stream: Stream) -> Stream:
     return _result(stream, at, UNSIGNED, values[at] - values[at - 1])
 
 
-def elapsed(stream: Stream, unit_ns: int, descending: bool) -> Stream:
-    """Time since the point before, in whole units."""
+def elapsed(stream: Stream, unit_ns: int) -> Stream:
+    """Time since the point before, in whole units, cut towards zero; negative where the stream runs backward."""
     at = _followers(stream)
     passed = stream.times[at] - stream.times[at - 1]
-    if descending:
-        passed = -passed
-    return _result(stream, at, INTEGER, passed // np.int64(unit_ns))
+    return _result(stream, at, INTEGER, np.sign(passed) * (np.abs(passed) // np.int64(unit_ns)))
 
 
 def moving_average(stream: Stream, count: int) -> Stream:

@@ -137,6 +137,13 @@ def _raw(rows: list[tuple[int, dict[str, str], Row]], question: Question) -> lis
 def _calls(rows: list[tuple[int, dict[str, str], Row]], question: Question) -> list[tuple[Any, ...]]:
     columns = [_one_call(rows, name, field, question) for name, field in question.columns]
     times = sorted({time for column in columns for time in column})
+    for column, (name, field) in zip(columns, question.columns, strict=True):
+        told = None
+        for time in reversed(times) if question.descending else times:
+            if question.fill == "previous":
+                told = column[time] = told if column.get(time) is None else column[time]
+            elif time not in column and isinstance(question.fill, int | float):
+                column[time] = _number(name, field, question)
     return [(time, *(column.get(time) for column in columns)) for time in times]
 
 
@@ -177,9 +184,6 @@ def _filled(found: dict[int, Any], name: str, field: str, question: Question) ->
     first = min(found) if question.first_s is None else _window(question.first_s * 10**9, question)
     last = _window(question.last_s * 10**9, question)
     width = question.width_s * 10**9
-    whole = name == "count" or field in ("i", "u", "c")
-    if name in ("mean", "median", "stddev"):
-        whole = False
     filled: dict[int, Any] = {}
     starts = list(range(first, last + 1, width))
     for start in starts:
@@ -195,16 +199,24 @@ def _filled(found: dict[int, Any], name: str, field: str, question: Question) ->
             near = after[:1] if question.descending else before[-1:]
             value = near[0] if near else None
         elif question.fill == "linear":
+            whole = _is_whole(name, field)
             value = _linear(found, starts, start, whole) if name == "count" or field not in ("s", "t") else None
         else:
-            number = question.fill
-            value = int(number) if whole else float(number)
-            if isinstance(value, int) and name != "count" and field == "u":
-                value %= 1 << 64
-            if name != "count" and field in ("s", "t"):
-                value = "" if field == "s" else False
+            value = _number(name, field, question)
         filled[start] = value
     return filled
+
+
+def _is_whole(name: str, field: str) -> bool:
+    return name == "count" or (field in ("i", "u", "c") and name not in ("mean", "median", "stddev"))
+
+
+def _number(name: str, field: str, question: Question) -> Any:
+    """The number of fill() as a result of that call."""
+    if name != "count" and field in ("s", "t"):
+        return "" if field == "s" else False
+    value = int(question.fill) if _is_whole(name, field) else float(question.fill)
+    return value % (1 << 64) if isinstance(value, int) and name != "count" and field == "u" else value
 
 
 def _linear(found: dict[int, Any], starts: list[int], start: int, whole: bool) -> Any:
