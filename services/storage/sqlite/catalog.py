@@ -22,7 +22,7 @@ from services.storage.segment_store import SegmentStore
 from services.storage.sqlite import connection as connections
 from services.storage.sqlite import load, reads
 from services.storage.sqlite.connection import Connection, ReaderPool
-from services.storage.sqlite.failures import Failure, failure_of, is_refused_write
+from services.storage.sqlite.failures import Failure, failure_of, is_failed_sync, is_read_only, is_refused_write
 from services.storage.sqlite.mend import mend_facts, mend_sequence
 from services.storage.sqlite.migrate import migrate
 from services.storage.sqlite.segment_store import SqliteSegmentStore
@@ -76,6 +76,7 @@ class SqliteCatalog:
         self._store = SqliteSegmentStore(self._readers)
         self._writer: Connection | None = None
         self._mended: list[Damage] = []
+        self._is_unsure = False
 
     @property
     def segments(self) -> SegmentStore:
@@ -119,7 +120,10 @@ class SqliteCatalog:
 
     def _checkpoint_all(self, connection: sqlite3.Connection) -> None:
         try:
+            self._check_writable()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except Unavailable as error:
+            log.warning("cannot write the log back at the end", reason=str(error))
         except sqlite3.Error as error:
             if self._failure_of(error) is Failure.FATAL:
                 # Closing would try again, and delete the log: only a start that reads it can tell.
@@ -141,6 +145,7 @@ class SqliteCatalog:
         return await self.writer.run(lambda connection: self._transact(connection, change))
 
     def _transact(self, connection: sqlite3.Connection, change: Callable[[Transaction], T]) -> T:
+        self._check_writable()
         try:
             connection.execute("BEGIN IMMEDIATE")
             transaction = SqliteTransaction(connection, self._free_bytes)
@@ -186,8 +191,11 @@ class SqliteCatalog:
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         began = time.perf_counter()
         try:
+            self._check_writable()
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._on_checkpoint(time.perf_counter() - began)
+        except Unavailable as error:
+            log.warning("cannot write the log back", reason=str(error))
         except sqlite3.Error as error:
             if self._failure_of(error) is Failure.FATAL:
                 self._on_fatal(f"checkpoint: {error}")
@@ -197,6 +205,7 @@ class SqliteCatalog:
         return await self.writer.run(self._give_back_space)
 
     def _give_back_space(self, connection: sqlite3.Connection) -> bool:
+        self._check_writable()
         share = self._share_of_disk()
         is_short = self._free_bytes() < 4 * share
         keep_bytes = 0 if is_short else KEEP_FREE_BYTES
@@ -220,11 +229,21 @@ class SqliteCatalog:
         return disk.f_bavail * disk.f_frsize - min(self._reserve_bytes, self._share_of_disk())
 
     def _failure_of(self, error: sqlite3.Error) -> Failure:
-        return Failure.READ_ONLY if is_refused_write(error) and self._is_read_only() else failure_of(error)
+        if (is_refused_write(error) or is_failed_sync(error)) and self._is_read_only():
+            self._is_unsure |= is_failed_sync(error)
+            return Failure.READ_ONLY
+        return failure_of(error)
+
+    def _check_writable(self) -> None:
+        """After a sync that failed on a read-only file system there is reading only: raises Unavailable. A writable one
+        ends the process: what a sync says from then on may be wrong, only a start that reads the log can tell."""
+        if self._is_unsure:
+            if not self._is_read_only():
+                self._on_fatal("the disk can be written to again, after a sync that failed")
+            raise Unavailable("cannot store: the disk is read-only", retry_after_s=5)
 
     def _is_read_only(self) -> bool:
-        """Whether the kernel has made the file system read-only, as it does after errors of its own."""
-        return bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
+        return is_read_only(self.path)
 
     def _share_of_disk(self) -> int:
         disk = os.statvfs(self.path)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import tempfile
 from enum import Enum
+from pathlib import Path
 
 
 class Failure(Enum):
@@ -40,3 +44,22 @@ def is_refused_write(error: sqlite3.Error) -> bool:
     """Whether a write to a file was refused (never a sync): on a file system that is read-only now nothing was
     written then, and it is no worse than a full one."""
     return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE
+
+
+def is_failed_sync(error: sqlite3.Error) -> bool:
+    """Whether what had been written may not be on disk."""
+    return getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+
+
+def is_read_only(file: Path) -> bool:
+    """Whether the kernel has made the file system of *file* read-only, as it does after errors of its own.
+
+    Its flag alone does not tell: since Linux 6.15 ext4 refuses all writes after an error without setting it.
+    """
+    if os.statvfs(file).f_flag & os.ST_RDONLY:
+        return True
+    try:
+        tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ import pytest
 from common.errors import Unavailable
 from services.storage.catalog import UnusableCatalog
 from services.storage.sqlite.catalog import FILE_NAME, SqliteCatalog
+from services.storage.sqlite.failures import is_read_only
 
 
 class Ended(Exception):
@@ -59,7 +61,7 @@ def test_a_full_disk_at_the_end_leaves_the_log_to_the_next_start(catalog: Sqlite
     catalog._checkpoint_all(failing(sqlite3.SQLITE_FULL))
 
 
-def test_a_file_system_that_became_read_only_refuses_writes_but_a_failed_sync_is_the_end(
+def test_a_file_system_that_became_read_only_refuses_writes(
     catalog: SqliteCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalog, "_is_read_only", lambda: True)
@@ -67,8 +69,35 @@ def test_a_file_system_that_became_read_only_refuses_writes_but_a_failed_sync_is
         catalog._transact(failing(sqlite3.SQLITE_IOERR_WRITE), lambda _transaction: None)
     catalog._checkpoint(failing(sqlite3.SQLITE_IOERR_WRITE))
     catalog._checkpoint_all(failing(sqlite3.SQLITE_IOERR_WRITE))
-    with pytest.raises(Ended):
-        catalog._transact(failing(sqlite3.SQLITE_IOERR_FSYNC), lambda _transaction: None)
+
+
+@pytest.mark.parametrize("step", ["_checkpoint", "_checkpoint_all", "_give_back_space"])
+def test_after_a_failed_sync_on_a_read_only_file_system_nothing_is_written_by_this_process_any_more(
+    catalog: SqliteCatalog, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(catalog, "_is_read_only", lambda: True)
+    catalog._checkpoint(failing(sqlite3.SQLITE_IOERR_FSYNC))
+    sound = sqlite3.connect(":memory:")
+    with pytest.raises(Unavailable, match="read-only"):
+        catalog._transact(sound, lambda _transaction: None)
+    # Writable again, syncs that succeed say nothing: the log has to be read anew.
+    monkeypatch.setattr(catalog, "_is_read_only", lambda: False)
+    for work in (lambda: getattr(catalog, step)(sound), lambda: catalog._transact(sound, lambda _transaction: None)):
+        with pytest.raises(Ended):
+            work()
+    sound.close()
+
+
+def test_a_file_system_is_asked_by_writing_where_its_flag_says_nothing(
+    catalog: SqliteCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_read_only(catalog.path)
+
+    def refuse(**_arguments: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert is_read_only(catalog.path)
 
 
 async def test_a_damaged_schema_is_said_at_the_start(tmp_path: Path) -> None:
