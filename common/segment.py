@@ -118,6 +118,8 @@ DTYPES: dict[FieldType, type[np.generic]] = {
 }
 # Up to here Python's own min and max are quicker than numpy's.
 _FEW = 48
+# The upper half of the ids that stand for lost ones.
+NO_SERIES = np.uint64((1 << 64) - 1)
 _NO_NULLS, _NULL_MASK = b"\x00", b"\x01"
 _ID = struct.Struct(">QQ")
 _DICTIONARY = struct.Struct("<BIQ")

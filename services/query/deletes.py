@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 import numpy as np
 
 from common.dbrp import Mapping
-from common.errors import Forbidden, Invalid
+from common.errors import Forbidden, Gone, Invalid, Unavailable
 from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket
 from common.tombstones import encode_choice
 from services.query.context import QueryContext
@@ -28,7 +28,10 @@ from services.query.show_where import Mask, checked_tags, series_mask
 TOGETHER = 64
 # Bytes of choices of series that one call carries.
 MAX_CALL_BYTES = 32 << 20
+# How often series are chosen again whose numbers have changed.
+MAX_TRIES = 8
 Choose = Callable[[Measured], Mask]
+Chosen = tuple[Measured, bytes]
 # What these statements answer.
 NO_ROWS: tuple[ResultSeries, ...] = ()
 
@@ -179,21 +182,34 @@ async def delete_chosen(
     Args:
         choose: the series, one bool each; run in a thread.
     """
-    entries: list[list[object]] = []
-    choices: list[bytes] = []
+
+    async def delete(chosen: list[Chosen]) -> None:
+        for _ in range(MAX_TRIES):
+            entries = [[measured.name, measured.generation] for measured, _ in chosen]
+            try:
+                await reader.delete(bucket, entries, [choice for _, choice in chosen], start_ns, stop_ns)
+                return
+            except Gone:  # the series of one have other numbers now, and nothing was deleted
+                chosen = await _chosen(reader, bucket, [measured.name for measured, _ in chosen], choose)
+        raise Unavailable("cannot delete: the series change their numbers faster than they can be chosen")
+
+    waiting: list[Chosen] = []
     for start in range(0, len(names), TOGETHER):
-        some = await asyncio.gather(*(reader.measured(bucket, name) for name in names[start : start + TOGETHER]))
-        for measured in some:
-            choice = None if measured is None else await asyncio.to_thread(_choice, measured, choose)
-            if measured is None or choice is None:
-                continue
-            if entries and sum(map(len, choices)) + len(choice) > MAX_CALL_BYTES:
-                await reader.delete(bucket, entries, choices, start_ns, stop_ns)
-                entries, choices = [], []
-            entries.append([measured.name, measured.generation])
-            choices.append(choice)
-    if entries:
-        await reader.delete(bucket, entries, choices, start_ns, stop_ns)
+        for measured, choice in await _chosen(reader, bucket, names[start : start + TOGETHER], choose):
+            if waiting and sum(len(each) for _, each in waiting) + len(choice) > MAX_CALL_BYTES:
+                await delete(waiting)
+                waiting = []
+            waiting.append((measured, choice))
+    if waiting:
+        await delete(waiting)
+
+
+async def _chosen(reader: Reader, bucket: Bucket, names: Sequence[str], choose: Choose) -> list[Chosen]:
+    """Those measurements of which series are chosen, each with its choice."""
+    found = await asyncio.gather(*(reader.measured(bucket, name) for name in names))
+    living = [measured for measured in found if measured is not None]
+    choices = [await asyncio.to_thread(_choice, measured, choose) for measured in living]
+    return [(measured, choice) for measured, choice in zip(living, choices, strict=True) if choice is not None]
 
 
 def _choice(measured: Measured, choose: Choose) -> bytes | None:

@@ -24,7 +24,7 @@ from services.query import units
 from services.query.engine.frame import Piece, SeriesTable
 from services.query.liveness import Living, Mask, chunks_wanted, hidden_by, only, stones_on, with_keys_of
 from services.query.series_index import SeriesIndex
-from services.query.unit_cache import UnitCache, UnitKey
+from services.query.unit_cache import CacheKey, UnitCache, UnitKey
 from services.query.units import Segment, Unit
 
 # How often a query plans again because segments were replaced under it.
@@ -59,6 +59,7 @@ class _Held:
         version: of the plan that is held; -1 = it is out of date.
         base: of the plan that is held, out of date or not.
         shards: segments by shard (start, stop), each list ascending in order.
+        generation: which numbering of the series the codes are of.
         units: keys of a shard's resolved units in the cache, with the ids of the segments that they were made of.
         plan_bytes: what is counted in the budget for plan and series.
         tombstones: deletes that hide rows of the segments, or put series in doubt.
@@ -66,11 +67,11 @@ class _Held:
         views: a table and which are alive, the living ones of it alone, and it with their keys.
     """
 
-    key: tuple[str, str]
+    key: CacheKey
+    generation: int
     version: int = -1
     base: int = -1
     shards: dict[tuple[int, int], list[Segment]] = field(default_factory=dict)
-    generation: int = -1
     wanted_series: int = 0
     index: SeriesIndex = field(default_factory=SeriesIndex)
     units: dict[tuple[int, int], tuple[tuple[int, ...], list[UnitKey]]] = field(default_factory=dict)
@@ -89,8 +90,8 @@ class Measured:
         table: its series.
         shards: segments by shard (start, stop).
         tombstones: deletes that hide rows of them.
-        generation: of the dictionary that the codes of the series are of.
         living: the series that have rows, alone, with codes of their own.
+        held: what it was taken from; codes are of its index, whatever has come since.
     """
 
     bucket: Bucket
@@ -98,8 +99,12 @@ class Measured:
     table: SeriesTable
     shards: dict[tuple[int, int], list[Segment]]
     tombstones: tuple[Tombstone, ...]
-    generation: int
     living: SeriesTable
+    held: _Held
+
+    @property
+    def generation(self) -> int:
+        return self.held.generation
 
     @property
     def fields_by_shard(self) -> tuple[tuple[int, str, FieldType], ...]:
@@ -205,11 +210,11 @@ class Reader:
             held = self._held.get((bucket.id, name))
             if held is None:
                 return None
-            if held.index.count < held.wanted_series or held.generation < 0:
+            if held.index.count < held.wanted_series:
                 try:
                     async with held.lock:
                         await self._read_series(bucket.id, name, held)
-                except Gone:  # some are damaged: the next plan hides them
+                except Gone:  # some are damaged, which the next plan hides, or all have other numbers now
                     held.version = -1
                     continue
             table, living = held.index.table, held.index.table
@@ -223,7 +228,7 @@ class Reader:
                     continue
                 if not living.count:
                     return None
-            return Measured(bucket, name, table, shards, stones, held.generation, living)
+            return Measured(bucket, name, table, shards, stones, living, held)
         raise Unavailable("cannot read: segments are replaced faster than they can be read")
 
     async def _living(
@@ -268,9 +273,7 @@ class Reader:
             and pieces of which no two hold the same series and time.
         """
         for _ in range(MAX_PLANS):
-            held = self._held.get((measured.bucket.id, measured.name))
-            if held is None:
-                return measured, []
+            held = measured.held
             try:
                 found = await self._find_units(held, measured, names, start_ns, stop_ns)
             except Gone:
@@ -460,10 +463,10 @@ class Reader:
     def _apply_plan(self, key: tuple[str, str], plan: dict[str, Any]) -> None:
         held = self._held.get(key)
         generation, count = plan["series"]
-        if held is None or held.generation not in (-1, generation):
-            # Another generation is another measurement of the same name: none of the codes holds.
+        if held is None or held.generation != generation:
+            # Other numbers of the series, or another measurement of the same name: none of the codes holds.
             self._forget(key)
-            held = self._held[key] = _Held(key)
+            held = self._held[key] = _Held((*key, generation), generation)
         shards = _with_difference(held.shards, plan["segments"], plan["gone"]) if "gone" in plan else {}
         if "gone" not in plan:
             known = {segment.id: segment for segments in held.shards.values() for segment in segments}
@@ -474,19 +477,16 @@ class Reader:
         held.units = {shard: units for shard, units in held.units.items() if shard in shards}
 
     async def _read_series(self, bucket_id: str, name: str, held: _Held) -> None:
-        if held.index.count >= held.wanted_series and held.generation >= 0:
+        if held.index.count >= held.wanted_series:
             return
         head = {
             "bucket_id": bucket_id, "measurement": name, "generation": held.generation, "after": held.index.count,
         }  # fmt: skip
         async with self._client.stream(self._url, "storage.series", head) as answer:
-            generation = answer.head["generation"]
-            if held.generation not in (-1, generation):
-                held.version = -1
-                raise Unavailable(f"cannot read the series of {name!r}: it was dropped meanwhile")
+            if answer.head["generation"] != held.generation:
+                raise Gone(f"the series of {name!r} have been dropped, or have other numbers")
             async for part in answer.parts():
                 await asyncio.to_thread(_extend, held.index, part)
-        held.generation = generation
         grown = held.index.nbytes - held.plan_bytes
         self._cache.make_room(grown)
         self._budget.take(grown)
@@ -496,7 +496,7 @@ class Reader:
         held = self._held.pop(key, None)
         if held is not None:
             self._budget.give(held.plan_bytes)
-            self._cache.drop(key)
+            self._cache.drop(held.key)
 
 
 def _in_shards(segments: Iterable[Segment]) -> dict[tuple[int, int], list[Segment]]:

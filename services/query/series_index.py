@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InternalError
-from common.segment import SeriesIds
+from common.segment import NO_SERIES, SeriesIds
 from services.query.engine.frame import SeriesTable
 
 Indexes = NDArray[np.int64]
@@ -39,6 +39,7 @@ class SeriesIndex:
         self._words: dict[str, dict[str, int]] = {}
         self._codes: dict[str, NDArray[np.int32]] = {}
         self._order: Indexes = np.zeros(0, np.int64)
+        self._lost: int | None = None
         self.table = SeriesTable(0, {}, {}, np.zeros(0, np.int64))
 
     @property
@@ -55,7 +56,11 @@ class SeriesIndex:
         first = self.count
         self._ids = np.concatenate((self._ids, ids))
         self._keys.extend(keys)
-        self._order = np.lexsort((self._ids[:, 1], self._ids[:, 0]))
+        lost = np.flatnonzero(ids[:, 0] == NO_SERIES)
+        if len(lost):
+            self._lost = first + int(lost[0])
+        # Of two series with one id the later one counts: the other one's tags were damaged, and came again.
+        self._order = np.lexsort((-np.arange(len(self._ids)), self._ids[:, 1], self._ids[:, 0]))
         self._add_tags(first, keys)
         count = self.count
         codes = {key: _grown(column, count) for key, column in self._codes.items()}
@@ -85,7 +90,8 @@ class SeriesIndex:
         return known
 
     def find_codes(self, ids: SeriesIds) -> Indexes:
-        """The code of each of *ids*. Raises InternalError when one is not known."""
+        """The code of each of *ids*; of one that is not known that of a series whose id is lost: both are hidden.
+        Raises InternalError when there is none such."""
         high = self._ids[self._order, 0]
         at = np.searchsorted(high, ids[:, 0])
         codes = self._order[np.minimum(at, max(len(high) - 1, 0))] if len(high) else np.zeros(len(ids), np.int64)
@@ -97,9 +103,11 @@ class SeriesIndex:
     def _find_one(self, id: NDArray[np.uint64]) -> int:
         # Two ids with equal high halves: as good as never, but then right.
         matches = np.flatnonzero((self._ids == id).all(axis=1))
+        if not len(matches) and self._lost is not None:
+            return self._lost
         if not len(matches):
             raise InternalError("a segment holds a series that the dictionary does not know")
-        return int(matches[0])
+        return int(matches[-1])
 
 
 def _grown(column: NDArray[np.int32], count: int) -> NDArray[np.int32]:

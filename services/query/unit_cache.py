@@ -8,8 +8,10 @@ from common.budget import Budget
 from services.query import units
 from services.query.units import Unit
 
-# (bucket, measurement) and the ids of the segments that a unit is made of.
-UnitKey = tuple[tuple[str, str], tuple[int, ...]]
+# Bucket, measurement, and the generation that the codes are of.
+CacheKey = tuple[str, str, int]
+# That, and the ids of the segments that a unit is made of.
+UnitKey = tuple[CacheKey, tuple[int, ...]]
 
 
 class UnitCache:
@@ -52,7 +54,7 @@ class UnitCache:
         while self._entries and self._budget.used_bytes + size > self._budget.limit_bytes:
             self._remove(next(iter(self._entries)))
 
-    def drop(self, measurement: tuple[str, str]) -> None:
+    def drop(self, measurement: CacheKey) -> None:
         """Forget all units of a measurement."""
         for key in [key for key in self._entries if key[0] == measurement]:
             self._remove(key)

@@ -18,9 +18,9 @@ from common import wire
 from common.errors import InternalError, Invalid
 from common.model import FieldType
 from common.segment import DamagedChunk, SeriesIds, StringArray, decode_dictionary_arrays, encode_dictionary_arrays
-from common.strings import gather_strings
 from services.storage.blocks import BlockMeta, Segment, parse_meta, segment_of
 from services.storage.catalog import BlockRow, Transaction
+from services.storage.dictionary import lose_series, take_strings
 from services.storage.draft import Draft
 from services.storage.segment_store import MAX_BLOCKS_PER_COMMIT, segment_id
 from services.storage.series import ID_BYTES, SeriesSet, decode_ids
@@ -238,7 +238,10 @@ class Append:
         sequence = series.find(new.ids)
         stored = np.flatnonzero(sequence >= 0)
         if measurement is not None and len(stored):
-            verify_keys(transaction, measurement, sequence[stored], take_strings(new.keys, stored))
+            lost = verify_keys(transaction, draft, measurement, sequence[stored], take_strings(new.keys, stored))
+            if lost:
+                lose_series(transaction, draft, measurement, lost)
+                sequence = draft.series(measurement).find(new.ids)
         fresh = np.flatnonzero(sequence < 0)
         among = SeriesSet().with_added(new.ids[fresh])
         first = among.find(new.ids[fresh])
@@ -306,7 +309,7 @@ def _grow(transaction: Transaction, draft: Draft, measurement: Measurement, grow
         return
     series = draft.series(measurement)
     ids = np.ascontiguousarray(grown.ids, "<u8").tobytes()
-    transaction.add_series(measurement.id, series.count, len(grown.ids), ids, grown.piece)
+    transaction.add_series(draft.generation(measurement), series.count, len(grown.ids), ids, grown.piece)
     draft.set_series(measurement, series.with_added(grown.ids))
 
 
@@ -318,22 +321,23 @@ def _piece(new: NewSeries, chosen: NDArray[np.int64]) -> bytes:
 
 
 def verify_keys(
-    transaction: Transaction, measurement: Measurement, sequence: NDArray[np.int64], keys: StringArray
-) -> None:
-    """Raises InternalError unless the series with these sequence numbers are stored with these keys."""
-    for first, count, piece in transaction.read_dictionary(measurement.id, int(sequence.min()), int(sequence.max())):
+    transaction: Transaction, draft: Draft, measurement: Measurement, sequence: NDArray[np.int64], keys: StringArray
+) -> list[tuple[int, int]]:
+    """Raises InternalError unless the series with these sequence numbers are stored with these keys; returns ranges
+    of series whose keys are damaged."""
+    lost: list[tuple[int, int]] = []
+    generation = draft.generation(measurement)
+    for first, count, piece in transaction.read_dictionary(generation, int(sequence.min()), int(sequence.max())):
         here = np.flatnonzero((sequence >= first) & (sequence < first + count))
         if len(here):
             try:
                 _, stored = decode_dictionary_arrays(piece)
             except DamagedChunk:
-                continue  # its series are lost: nothing tells their keys
+                lost.append((first, first + count))
+                continue
             if not same_strings(take_strings(stored, sequence[here] - first), take_strings(keys, here)):
                 raise InternalError(f"two series of measurement {measurement.name!r} have one id")
-
-
-def take_strings(strings: StringArray, positions: NDArray[np.int64]) -> StringArray:
-    return StringArray(*gather_strings(strings.offsets, strings.data, positions))
+    return lost
 
 
 def same_strings(some: StringArray, others: StringArray) -> bool:

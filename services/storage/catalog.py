@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from common.tombstones import Tombstone
-from services.storage.segment_store import SegmentStore
+from services.storage.segment_store import ChunkRead, SegmentStore
 
 T = TypeVar("T")
 
@@ -79,11 +79,12 @@ class SeriesPiece(NamedTuple):
     """A row of the dictionary: *series* of them from sequence number *first* on.
 
     Attributes:
+        generation: of the numbers; it names the measurement (``generations.py``).
         ids: 16 bytes each; empty when they are lost.
         is_whole: whether the row has its checksum; else the numbers may be wrong too.
     """
 
-    measurement: int
+    generation: int
     first: int
     series: int
     ids: bytes
@@ -102,7 +103,8 @@ class Loaded:
     """What a start reads: metadata only.
 
     Attributes:
-        series_ids: by measurement and first sequence number.
+        epochs: of measurements whose series dictionary has been written anew, how often.
+        series_ids: by generation and first sequence number.
         replaced: segment → Unix ms at which it was replaced.
         tombstones: with their measurements, by number.
         damage: what was left out, or taken from elsewhere; damaged commits and segments are told by their None.
@@ -113,6 +115,7 @@ class Loaded:
     buckets: list[StoredRecord]
     measurements: list[MeasurementRow]
     fields: list[tuple[int, int, str, int]]
+    epochs: dict[int, int]
     series_ids: list[SeriesPiece]
     commits: list[CommitRow]
     segments: list[SegmentRow]
@@ -153,9 +156,11 @@ class Transaction(Protocol):
     def drop_measurements(self, measurements: Sequence[int]) -> None:
         """Mark as dropped; their contents are deleted later, in slices."""
 
-    def delete_dropped(self, measurement: int, limit: int) -> bool:
-        """Delete up to *limit* dictionary pieces of a dropped measurement, then its fields and itself; returns
-        whether that was all."""
+    def delete_dropped(self, measurement: int) -> None:
+        """Delete what is left of a dropped measurement that has no segments and no dictionary any more."""
+
+    def set_epoch(self, measurement: int, epoch: int) -> None:
+        """Note how often the dictionary of a measurement has been written anew."""
 
     def add_fields(self, fields: Iterable[tuple[int, int, str, int]]) -> None:
         """(measurement, shard start, field, type)"""
@@ -165,12 +170,15 @@ class Transaction(Protocol):
 
     def delete_fields(self, measurement: int, shard_start_ns: int) -> None: ...
 
-    def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None: ...
+    def add_series(self, generation: int, first: int, count: int, ids: bytes, piece: bytes) -> None: ...
 
-    def delete_series(self, measurement: int, first: int, stop: int) -> None:
+    def delete_series(self, generation: int, first: int, stop: int) -> None:
         """Delete the pieces that begin with series *first* … *stop* − 1."""
 
-    def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
+    def delete_pieces(self, generation: int, limit: int) -> bool:
+        """Delete up to *limit* pieces, the first ones first; returns whether those were all."""
+
+    def read_dictionary(self, generation: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         """(first, count, piece) of the pieces that hold series of sequence numbers first … last, in order."""
 
     def add_tombstone(self, measurement: int, stone: Tombstone) -> None: ...
@@ -184,6 +192,9 @@ class Transaction(Protocol):
     def mark_replaced(self, segments: Iterable[int], at_ms: int) -> None: ...
 
     def quarantine(self, segment: int, at_ms: int, reason: str) -> None: ...
+
+    def read_chunks(self, reads: Sequence[ChunkRead]) -> list[bytes]:
+        """Chunks, as ``SegmentStore.read`` gives them, those written in this transaction too."""
 
     def delete_commits(self, numbers: Sequence[int]) -> None:
         """Delete whole commits, and what is noted about their segments."""
@@ -233,14 +244,14 @@ class Catalog(Protocol):
 
     async def find_results(self, ids: Sequence[bytes]) -> dict[bytes, bytes | None]: ...
 
-    async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
+    async def read_dictionary(self, generation: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
         """As ``Transaction.read_dictionary``, outside of a transaction."""
 
     async def find_in_pieces(self, at_least: int) -> list[int]:
-        """Measurements whose dictionary has so many pieces."""
+        """Generations of dictionaries that have so many pieces."""
 
-    async def list_pieces(self, measurement: int) -> list[tuple[int, int, int]]:
-        """(first sequence number, count, bytes) of the pieces of a measurement, in order."""
+    async def list_pieces(self, generation: int) -> list[tuple[int, int, int]]:
+        """(first sequence number, count, bytes) of the pieces of a dictionary, in order."""
 
     def is_log_long(self, *, idle: bool) -> bool:
         """Whether it is time to write the log back; in an idle moment it is earlier."""

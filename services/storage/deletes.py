@@ -2,7 +2,8 @@
 
 A delete writes one row a measurement, whatever the amount of data: it is visible at once and whole, for it is one
 transaction. What is hidden goes from the disk when compaction rewrites the segments that hold it. A delete of all that
-a measurement holds drops it, with its field types and its series.
+a measurement holds drops it, with its field types and its series; series that lost their last row go with
+``reclaim.py``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import Invalid, Unavailable
+from common.errors import Gone, Invalid, Unavailable
 from common.model import MAX_TIME_NS, MIN_TIME_NS
 from common.tombstones import Tombstone, check_choice, encode_all, unite
 from services.storage.catalog import Transaction
 from services.storage.draft import Draft
+from services.storage.generations import measurement_of
 from services.storage.state import Measurement, State
 
 MAX_MEASUREMENTS = 100_000
@@ -82,7 +84,12 @@ class Delete:
         self.size = sum(len(target.series) for target in request.targets)
 
     def run(self, transaction: Transaction, draft: Draft) -> dict[str, Any]:
-        """Returns the head of the answer. Raises Unavailable when too much waits for compaction."""
+        """Returns the head of the answer.
+
+        Raises:
+            Unavailable: too much waits for compaction.
+            Gone: series are chosen by numbers that they do not have any more.
+        """
         request = self._request
         found = [(target, m) for target in request.targets if (m := self._find(draft, target)) is not None]
         if request.start_ns >= request.stop_ns or not found:
@@ -103,9 +110,12 @@ class Delete:
 
     def _find(self, draft: Draft, target: Target) -> Measurement | None:
         measurement = draft.find(self._request.bucket_id, target.name)
+        if measurement is None or target.generation in (-1, draft.generation(measurement)):
+            return measurement
+        if measurement_of(target.generation) == measurement.id:
+            raise Gone(f"the series of measurement {target.name!r} have other numbers now")
         # What was dropped and made again meanwhile is newer than this delete began.
-        is_same = measurement is not None and target.generation in (-1, measurement.id)
-        return measurement if is_same else None
+        return None
 
 
 def _check_room(draft: Draft, measurement: Measurement, target: Target) -> None:
@@ -152,6 +162,16 @@ def add_tombstone(transaction: Transaction, draft: Draft, measurement: Measureme
     transaction.delete_tombstones(measurement.id, gone)
     transaction.add_tombstone(measurement.id, stone)
     draft.set_tombstones(measurement, (*kept, stone))
+
+
+def doubt(transaction: Transaction, draft: Draft, measurement: Measurement, choice: bytes) -> None:
+    """Note with the number of *draft* that the series in *choice* may have no rows left, beside those in doubt."""
+    held = draft.tombstones(measurement)
+    settled = [stone for stone in held if stone.is_settled]
+    stone = Tombstone(draft.number, 0, 0, unite([*(each.series for each in settled), choice]))
+    transaction.delete_tombstones(measurement.id, [each.number for each in settled])
+    transaction.add_tombstone(measurement.id, stone)
+    draft.set_tombstones(measurement, (*(each for each in held if not each.is_settled), stone))
 
 
 def _says_more(old: Tombstone, new: Tombstone) -> bool:

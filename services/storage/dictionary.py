@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import Gone
 from common.log import get_logger
@@ -21,6 +22,7 @@ from common.strings import concat_strings, gather_strings
 from services.storage.catalog import Catalog, Transaction
 from services.storage.commits import Committer
 from services.storage.draft import Draft
+from services.storage.generations import measurement_of
 from services.storage.series import SeriesSet
 from services.storage.state import Measurement, State
 
@@ -34,7 +36,11 @@ SERIES_PER_READ = 20_000
 
 @dataclass(frozen=True, slots=True)
 class SeriesRange:
-    """Series ``after`` … ``count`` − 1 of a measurement, as of now."""
+    """Series ``after`` … ``count`` − 1 of a measurement, as of now.
+
+    Attributes:
+        generation: of their numbers.
+    """
 
     generation: int
     after: int
@@ -48,7 +54,7 @@ class Dictionary:
         self._catalog = catalog
         self._state = state
         self._committer = committer
-        # How many series of a measurement have been looked at, all pieces that hold them.
+        # How many series of a generation have been looked at, all pieces that hold them.
         self._checked: dict[int, int] = {}
 
     def find(self, bucket_id: str, name: str, generation: int, after: int) -> SeriesRange:
@@ -56,13 +62,13 @@ class Dictionary:
         measurement = self._state.find(bucket_id, name)
         if measurement is None:
             return SeriesRange(0, 0, 0)
-        is_same = measurement.id == generation and after <= measurement.series.count
-        return SeriesRange(measurement.id, after if is_same else 0, measurement.series.count)
+        is_same = measurement.generation == generation and after <= measurement.series.count
+        return SeriesRange(measurement.generation, after if is_same else 0, measurement.series.count)
 
     async def check(self, wanted: SeriesRange) -> None:
         """Look at the pieces of a measurement that nobody has looked at since the start. Raises Gone when one is
         damaged: the next plan does without its series."""
-        measurement = self._state.by_id.get(wanted.generation)
+        measurement = self._measurement(wanted)
         at = self._checked.get(wanted.generation, 0)
         if measurement is None or at >= wanted.count:
             return
@@ -75,13 +81,13 @@ class Dictionary:
         self._checked[wanted.generation] = at
         fresh = [span for span in lost if span not in measurement.lost_series]
         if fresh:
-            await self._committer.submit(LoseSeries(measurement, fresh))
+            await self._committer.submit(LoseSeries(measurement, wanted.generation, fresh))
             raise Gone("some series are damaged")
 
     async def read(self, wanted: SeriesRange) -> AsyncIterator[bytes]:
         """These series and none else, in order, as parts of ``encode_dictionary``; those that are lost without tags.
         Raises Gone when they are dropped meanwhile."""
-        measurement = self._state.by_id.get(wanted.generation)
+        measurement = self._measurement(wanted)
         series = SeriesSet() if measurement is None else measurement.series
         at = wanted.after
         while at < wanted.count:
@@ -93,31 +99,51 @@ class Dictionary:
     async def _read(self, wanted: SeriesRange, at: int) -> list[PieceRow]:
         last = min(at + SERIES_PER_READ, wanted.count) - 1
         rows = await self._catalog.read_dictionary(wanted.generation, at, last)
-        if wanted.generation not in self._state.by_id:
-            raise Gone("the series have been dropped")
+        # Its pieces are deleted only after it has ceased to be in force.
+        if self._measurement(wanted) is None:
+            raise Gone("the series have been dropped, or have other numbers")
         return whole_pieces(rows, at, last + 1)
+
+    def _measurement(self, wanted: SeriesRange) -> Measurement | None:
+        """The measurement while these numbers are in force."""
+        measurement = self._state.by_id.get(measurement_of(wanted.generation))
+        return measurement if measurement is not None and measurement.generation == wanted.generation else None
 
 
 class LoseSeries:
-    """The job of noting ranges of series whose tags are damaged; their rows stay, and are hidden."""
+    """The job of noting ranges of series whose tags are damaged, if *generation* is still in force."""
 
     size = 0
 
-    def __init__(self, measurement: Measurement, spans: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, measurement: Measurement, generation: int, spans: Sequence[tuple[int, int]]) -> None:
         self._measurement = measurement
+        self._generation = generation
         self._spans = spans
 
     def run(self, transaction: Transaction, draft: Draft) -> None:
-        number = draft.number = transaction.next_number()
-        draft.then(lambda state: self._note(state, number))
-        draft.tell({"number": number, "tags": [f"schema:{self._measurement.bucket_id}"]})
+        here = draft.find(self._measurement.bucket_id, self._measurement.name)
+        if here is self._measurement and draft.generation(here) == self._generation:
+            lose_series(transaction, draft, here, self._spans)
 
-    def _note(self, state: State, number: int) -> None:
-        measurement = state.by_id.get(self._measurement.id)
-        if measurement is not None:
-            for first, stop in self._spans:
-                state.lose_series(measurement, first, stop, number)
-                log.error("a table is damaged", table="dictionary", reason=state.damage[-1].reason)
+
+def lose_series(
+    transaction: Transaction, draft: Draft, measurement: Measurement, spans: Sequence[tuple[int, int]]
+) -> None:
+    """Note ranges of series whose tags are damaged: their rows stay, and are hidden until somebody writes them again.
+
+    They are no longer found, so the next write of one brings its tags, and it goes on under another number.
+    """
+    number = draft.number = transaction.next_number()
+    lost = np.concatenate([np.arange(first, stop) for first, stop in spans])
+    draft.set_series(measurement, draft.series(measurement).without(lost))
+    draft.then(lambda state: _note_lost(state, measurement, spans, number))
+    draft.tell({"number": number, "tags": [f"schema:{measurement.bucket_id}"]})
+
+
+def _note_lost(state: State, measurement: Measurement, spans: Sequence[tuple[int, int]], number: int) -> None:
+    for first, stop in spans:
+        state.lose_series(measurement, first, stop, number)
+        log.error("a table is damaged", table="dictionary", reason=state.damage[-1].reason)
 
 
 def whole_pieces(rows: Sequence[PieceRow], start: int, stop: int) -> list[PieceRow]:
@@ -158,8 +184,12 @@ def join_pieces(rows: Sequence[PieceRow], start: int, stop: int, series: SeriesS
     ids, keys = zip(*whole, strict=True)
     offsets, text = concat_strings([(array.offsets, array.data) for array in keys])
     chosen = np.arange(start - first, stop - first)
-    strings = StringArray(*gather_strings(offsets, text, chosen))
-    return encode_dictionary_arrays(np.concatenate(ids)[chosen], strings)
+    return encode_dictionary_arrays(np.concatenate(ids)[chosen], take_strings(StringArray(offsets, text), chosen))
+
+
+def take_strings(strings: StringArray, positions: NDArray[np.int64]) -> StringArray:
+    """The strings at *positions*."""
+    return StringArray(*gather_strings(strings.offsets, strings.data, positions))
 
 
 def _decode(piece: bytes, count: int) -> tuple[SeriesIds, StringArray] | None:

@@ -12,6 +12,7 @@ from typing import Any
 from common.model import FieldType
 from common.tombstones import Tombstone
 from services.storage.blocks import Segment
+from services.storage.generations import generation_of
 from services.storage.series import SeriesSet
 from services.storage.state import Measurement, State
 
@@ -39,6 +40,8 @@ class Draft:
         self._made: dict[tuple[str, str], Measurement] = {}
         self._fields: dict[tuple[int, int], dict[str, FieldType]] = {}
         self._series: dict[int, SeriesSet] = {}
+        self._renumbered: set[int] = set()
+        self._added: dict[int, list[Segment]] = {}
         self._tombstones: dict[int, tuple[Tombstone, ...]] = {}
         self._touched: set[tuple[int, int]] = set()  # measurement, shard start
 
@@ -81,6 +84,14 @@ class Draft:
 
     def series(self, measurement: Measurement) -> SeriesSet:
         return self._series.get(measurement.id, measurement.series)
+
+    def generation(self, measurement: Measurement) -> int:
+        """Which numbering of its series is in force."""
+        return generation_of(measurement.id, measurement.epoch + (measurement.id in self._renumbered))
+
+    def added_segments(self, measurement: Measurement) -> list[Segment]:
+        """Segments that have been added here."""
+        return self._added.get(measurement.id, [])
 
     def tombstones(self, measurement: Measurement) -> tuple[Tombstone, ...]:
         return self._tombstones.get(measurement.id, measurement.tombstones)
@@ -137,19 +148,32 @@ class Draft:
         self._series[measurement.id] = series
         self._effects.append(lambda state: state.set_series(measurement, series, number))
 
+    def renumber(self, measurement: Measurement, series: SeriesSet, tombstones: tuple[Tombstone, ...]) -> None:
+        """Its dictionary has been written anew; once a draft."""
+        number = self.number
+        self._renumbered.add(measurement.id)
+        self._series[measurement.id] = series
+        self._tombstones[measurement.id] = tombstones
+        self._effects.append(lambda state: state.renumber(measurement, series, tombstones, number))
+
     def set_tombstones(self, measurement: Measurement, tombstones: tuple[Tombstone, ...]) -> None:
         number = self.number
         self._tombstones[measurement.id] = tombstones
         self._effects.append(lambda state: state.set_tombstones(measurement, tombstones, number))
 
     def add_commit(self, number: int, size: int, segments: Sequence[Segment]) -> None:
-        self._touched.update((segment.measurement, segment.shard_start_ns) for segment in segments)
+        for segment in segments:
+            self._note(segment)
         self._effects.append(lambda state: state.add_commit(number, size, segments))
 
     def add_segment(self, segment: Segment) -> None:
         number = self.number
-        self._touched.add((segment.measurement, segment.shard_start_ns))
+        self._note(segment)
         self._effects.append(lambda state: state.add_segment(segment, number))
+
+    def _note(self, segment: Segment) -> None:
+        self._touched.add((segment.measurement, segment.shard_start_ns))
+        self._added.setdefault(segment.measurement, []).append(segment)
 
     def retire(self, segments: Sequence[int], at_ms: int) -> None:
         number = self.number

@@ -18,12 +18,12 @@ from common.segment import SeriesIds
 from services.storage.blocks import parse_meta
 from services.storage.catalog import Loaded, MeasurementRow, SeriesPiece, Transaction
 from services.storage.draft import Draft
-from services.storage.series import ID_BYTES, decode_ids
+from services.storage.generations import epoch_of, measurement_of
+from services.storage.series import ID_BYTES, decode_ids, no_ids
 from services.storage.state import Measurement, State
 
 # (measurement, shard start, field, type)
 FieldRow = tuple[int, int, str, int]
-_NO_SERIES = np.uint64((1 << 64) - 1)
 MAX_PIECE_SERIES = 1 << 24
 
 
@@ -60,7 +60,9 @@ def lost_measurements(loaded: Loaded) -> list[MeasurementRow]:
     Rows of either kind are deleted before that of their measurement, so its row is missing, not gone.
     """
     known = {row.id for row in loaded.measurements} | set(loaded.dropped)
-    ids = {id for id, *_ in loaded.series_ids} | {segment.measurement for segment in loaded.segments}
+    ids = {measurement_of(piece.generation) for piece in loaded.series_ids} | {
+        segment.measurement for segment in loaded.segments
+    }
     taken = {(row.bucket_id, row.name) for row in loaded.measurements}
     found: list[MeasurementRow] = []
     names = dict(_names(loaded, ids - known))
@@ -83,6 +85,19 @@ def _names(loaded: Loaded, ids: set[int]) -> Iterator[tuple[int, tuple[str, str]
             except Invalid:
                 continue
             yield id, (meta.bucket_id, meta.measurement)
+
+
+def epochs_of(loaded: Loaded) -> dict[int, int]:
+    """The epoch of each dictionary; where the row that tells it is lost, the least of those that have their beginning.
+
+    Of a dictionary that is in force no longer the beginning is deleted first; the next one is copied from it.
+    """
+    found: dict[int, int] = {}
+    for piece in loaded.series_ids:
+        if piece.is_whole and piece.first == 0:
+            id, epoch = measurement_of(piece.generation), epoch_of(piece.generation)
+            found[id] = min(found.get(id, epoch), epoch)
+    return found | loaded.epochs
 
 
 def lost_fields(state: State) -> list[FieldRow]:
@@ -112,7 +127,7 @@ def whole_ids(pieces: Iterable[SeriesPiece]) -> tuple[SeriesIds, list[tuple[int,
     parts: list[SeriesIds] = []
     lost: list[tuple[int, int]] = []
     at = 0
-    for measurement, first, count, raw, is_whole in pieces:
+    for generation, first, count, raw, is_whole in pieces:
         # The numbers of a damaged row count only where they fit to those before it.
         if first < at or (not is_whole and (first != at or not 0 < count <= MAX_PIECE_SERIES)):
             continue
@@ -120,15 +135,10 @@ def whole_ids(pieces: Iterable[SeriesPiece]) -> tuple[SeriesIds, list[tuple[int,
         known = len(raw) == ID_BYTES * count
         lost_until = first if known else stop
         if lost_until > at:
-            parts.append(_no_ids(measurement, at, lost_until))
+            parts.append(no_ids(at, lost_until, measurement_of(generation)))
             lost.append((at, lost_until))
         if known:
             parts.append(decode_ids(raw))
         at = stop
     ids = np.concatenate(parts) if parts else np.zeros((0, 2), np.uint64)
     return ids, lost
-
-
-def _no_ids(measurement: int, start: int, stop: int) -> SeriesIds:
-    low = np.arange(start, stop, dtype=np.uint64) | np.uint64(measurement << 32 & 0xFFFF_FFFF_FFFF_FFFF)
-    return np.column_stack((np.full(stop - start, _NO_SERIES), low))

@@ -55,15 +55,15 @@ class MergePieces:
 
     size = MAX_BYTES
 
-    def __init__(self, measurement: int, first: int, stop: int) -> None:
-        self._measurement = measurement
+    def __init__(self, generation: int, first: int, stop: int) -> None:
+        self._generation = generation
         self._first = first
         self._stop = stop
 
     def run(self, transaction: Transaction, draft: Draft) -> bool:
         """Returns whether they are merged; damaged ones, and those that have changed, are left as they are."""
         rows = whole_pieces(
-            transaction.read_dictionary(self._measurement, self._first, self._stop - 1), self._first, self._stop
+            transaction.read_dictionary(self._generation, self._first, self._stop - 1), self._first, self._stop
         )
         if rows[0][0] != self._first or sum(count for _, count, _ in rows) != self._stop - self._first:
             return False
@@ -71,14 +71,14 @@ class MergePieces:
             return False
         piece = join_pieces(rows, self._first, self._stop, SeriesSet())
         ids = np.ascontiguousarray(decode_dictionary_arrays(piece)[0], "<u8").tobytes()
-        transaction.delete_series(self._measurement, self._first, self._stop)
-        transaction.add_series(self._measurement, self._first, self._stop - self._first, ids, piece)
+        transaction.delete_series(self._generation, self._first, self._stop)
+        transaction.add_series(self._generation, self._first, self._stop - self._first, ids, piece)
         return True
 
 
 async def merge_pieces(catalog: Catalog, committer: Committer) -> None:
-    """Merge what is worth it, of all measurements."""
-    for measurement in await catalog.find_in_pieces(MIN_PIECES):
-        found = plan_pieces([PieceSize(*row) for row in await catalog.list_pieces(measurement)])
+    """Merge what is worth it, of all dictionaries."""
+    for generation in await catalog.find_in_pieces(MIN_PIECES):
+        found = plan_pieces([PieceSize(*row) for row in await catalog.list_pieces(generation)])
         if found is not None:
-            await committer.submit(MergePieces(measurement, *found))
+            await committer.submit(MergePieces(generation, *found))

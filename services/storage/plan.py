@@ -70,7 +70,7 @@ def _plan_of(measurement: Measurement, start_ns: int, stop_ns: int, held: int) -
     return MeasurementPlan(
         measurement.version,
         segments_within(segments, start_ns, stop_ns),
-        measurement.id,
+        measurement.generation,
         measurement.series.count,
         measurement.hiding,
         gone,

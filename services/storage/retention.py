@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from common.tombstones import encode_choice
 from services.storage.catalog import Transaction
-from services.storage.deletes import drop_empty
+from services.storage.deletes import doubt, drop_empty
 from services.storage.draft import Draft
 from services.storage.state import Measurement, State
 
@@ -35,6 +38,7 @@ class ExpireShards:
         room = SLICE_SEGMENTS
         reshaped: set[str] = set()
         forgotten: list[Measurement] = []
+        shortened: list[Measurement] = []
         for measurement, shard_start_ns in list(self._expired_shards()):
             # What a job before this one in the group has done is seen the next time.
             if room <= 0 or draft.is_touched(measurement, shard_start_ns):
@@ -50,6 +54,7 @@ class ExpireShards:
             room -= max(1, len(taken))
             transaction.mark_replaced(taken, at_ms)
             draft.retire(taken, at_ms)
+            shortened.append(measurement)
             if len(taken) == len(segments):
                 transaction.delete_fields(measurement.id, shard_start_ns)
                 draft.forget_fields(measurement, shard_start_ns)
@@ -57,8 +62,10 @@ class ExpireShards:
                 forgotten.append(measurement)
         if reshaped:
             draft.tell({"number": draft.number, "tags": [f"schema:{bucket_id}" for bucket_id in sorted(reshaped)]})
-        # One that has no segment left has no series left: it goes whole.
+        # One that has no segment left has no series left: it goes whole. Of the others some may be without rows now.
         empty = {m.id: m for m in forgotten if self._is_empty(m, draft)}
+        for measurement in {m.id: m for m in shortened if m.id not in empty}.values():
+            doubt(transaction, draft, measurement, encode_choice(np.ones(draft.series(measurement).count, np.bool_)))
         drop_empty(transaction, draft, list(empty.values()))
         return room <= 0
 

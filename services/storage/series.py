@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.segment import SeriesIds
+from common.segment import NO_SERIES, SeriesIds
 
 ID_BYTES = 16
 MAX_SERIES = 1 << 32
+Sequences = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class SeriesSet:
 
     runs: tuple[_Run, ...] = ()
     count: int = 0
+    # Those that are not found any more.
+    lost: tuple[_Run, ...] = ()
 
     def find(self, ids: SeriesIds) -> NDArray[np.int64]:
         """Sequence numbers of *ids* (shape (n, 2)); -1 where the series is not in the set."""
@@ -48,13 +51,28 @@ class SeriesSet:
         return found
 
     def ids(self, start: int, stop: int) -> SeriesIds:
-        """The ids with sequence numbers *start* … *stop* − 1, in order; looks at all."""
-        found = np.zeros((stop - start, 2), np.uint64)
-        for run in self.runs:
+        """The ids with sequence numbers *start* … *stop* − 1, in order; of those without one, such as no series has.
+        Looks at all."""
+        found = no_ids(start, stop)
+        for run in (*self.runs, *self.lost):
             here = np.flatnonzero((run.sequence >= start) & (run.sequence < stop))
             at = run.sequence[here].astype(np.int64) - start
             found[at, 0], found[at, 1] = run.high[here], run.low[here]
         return found
+
+    def doubles(self) -> Sequences:
+        """Sequence numbers, ascending, of the series whose ids come again with a greater one, in a set of one run."""
+        found = [run.sequence[:-1][_same_as_next(run)] for run in self.runs if len(run)]
+        return np.sort(np.concatenate(found).astype(np.int64)) if found else np.zeros(0, np.int64)
+
+    def without(self, sequence: Sequences) -> SeriesSet:
+        """This set, in which the series with these sequence numbers are not found any more; they stay numbered."""
+        if not len(sequence):
+            return self
+        masks = [np.isin(run.sequence, sequence) for run in self.runs]
+        left = tuple(_left(run, ~mask) for run, mask in zip(self.runs, masks, strict=True))
+        lost = tuple(_left(run, mask) for run, mask in zip(self.runs, masks, strict=True) if mask.any())
+        return SeriesSet(left, self.count, (*self.lost, *lost))
 
     def with_added(self, ids: SeriesIds) -> SeriesSet:
         """This set and *ids*, none of which is in it, each once; they get the next sequence numbers in order."""
@@ -69,12 +87,36 @@ class SeriesSet:
         while runs and len(runs[-1]) < 2 * size:
             size += len(runs[-1])
             fresh.append(runs.pop())
-        return SeriesSet((*runs, _sorted(fresh)), count)
+        return SeriesSet((*runs, _sorted(fresh)), count, self.lost)
 
 
 def decode_ids(raw: bytes | memoryview) -> SeriesIds:
     """Ids as stored in a block or in the dictionary: two little-endian uint64 each, the upper half first."""
     return np.frombuffer(raw, "<u8").reshape(-1, 2)
+
+
+def no_ids(start: int, stop: int, measurement: int = 0) -> SeriesIds:
+    """Ids such as no series has, one for each sequence number *start* … *stop* − 1."""
+    low = np.arange(start, stop, dtype=np.uint64) | np.uint64(measurement << 32 & 0xFFFF_FFFF_FFFF_FFFF)
+    return np.column_stack((np.full(stop - start, NO_SERIES), low))
+
+
+def spans_of(sequence: Sequences) -> list[tuple[int, int]]:
+    """Ascending sequence numbers as ranges (first, stop)."""
+    if not len(sequence):
+        return []
+    cuts = np.flatnonzero(np.diff(sequence) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(sequence, cuts)]
+
+
+def _same_as_next(run: _Run) -> NDArray[np.bool_]:
+    """Which ids of *run* stand there again; equal ones stand in the order of their numbers."""
+    same: NDArray[np.bool_] = (run.high[:-1] == run.high[1:]) & (run.low[:-1] == run.low[1:])
+    return same
+
+
+def _left(run: _Run, kept: NDArray[np.bool_]) -> _Run:
+    return _Run(run.high[kept], run.low[kept], run.sequence[kept])
 
 
 def _sorted(runs: list[_Run]) -> _Run:

@@ -13,10 +13,11 @@ from common.errors import Invalid
 from common.model import FieldType
 from services.storage.blocks import Segment, parse_meta, segment_of
 from services.storage.buckets import retention_of
-from services.storage.catalog import BlockRow, Loaded, MeasurementRow
-from services.storage.mending import whole_ids
+from services.storage.catalog import BlockRow, Damage, Loaded, MeasurementRow
+from services.storage.generations import measurement_of
+from services.storage.mending import epochs_of, whole_ids
 from services.storage.segment_store import segment_id
-from services.storage.series import SeriesSet
+from services.storage.series import SeriesSet, spans_of
 from services.storage.state import Measurement, State
 
 
@@ -32,18 +33,26 @@ def build_state(loaded: Loaded, mended: Sequence[MeasurementRow] = ()) -> State:
     state.quarantined = dict(loaded.quarantined)
     state.dropped = {id: [] for id in loaded.dropped}
     state.damage = loaded.damage
+    epochs = epochs_of(loaded)
     for row in [*loaded.measurements, *mended]:
         # A version that clients hold from before the start stands for the state as of that number: it is this one.
-        state.add_measurement(Measurement(row.id, row.bucket_id, row.name, loaded.number))
+        state.add_measurement(Measurement(row.id, row.bucket_id, row.name, loaded.number, epoch=epochs.get(row.id, 0)))
     for id, shard_start_ns, field, type in loaded.fields:
         if id in state.by_id:
             state.by_id[id].fields.setdefault(shard_start_ns, {})[field] = FieldType(type)
-    for id, pieces in groupby(loaded.series_ids, lambda piece: piece.measurement):
-        if id in state.by_id:
-            ids, lost = whole_ids(pieces)
-            state.by_id[id].series = SeriesSet().with_added(ids)
-            for first, stop in lost:
-                state.lose_series(state.by_id[id], first, stop, loaded.number)
+    for generation, pieces in groupby(loaded.series_ids, lambda piece: piece.generation):
+        measurement = state.by_id.get(measurement_of(generation))
+        if measurement is None or measurement.generation != generation:
+            if _is_stale(generation, state):
+                state.stale.add(generation)
+            continue
+        ids, lost = whole_ids(pieces)
+        series = SeriesSet().with_added(ids)
+        # Only a series that was lost is ever added again.
+        again = series.doubles()
+        measurement.series = series.without(again)
+        for first, stop in [*lost, *spans_of(again)]:
+            state.lose_series(measurement, first, stop, loaded.number)
     for id, stones in groupby(sorted(loaded.tombstones, key=lambda found: found[0]), lambda found: found[0]):
         if id in state.by_id:
             state.set_tombstones(state.by_id[id], tuple(stone for _, stone in stones), loaded.number)
@@ -67,6 +76,18 @@ def build_state(loaded: Loaded, mended: Sequence[MeasurementRow] = ()) -> State:
     # They are deleted in the order in which they stand there.
     state.retired = dict(sorted(state.retired.items(), key=lambda item: item[1].at_ms))
     return state
+
+
+def _is_stale(generation: int, state: State) -> bool:
+    """Whether a dictionary that is not in force can go: it is that of a dropped measurement, or a remain of writing
+    one anew. Where that may be a mistake, for something is damaged, nothing goes."""
+    id = measurement_of(generation)
+    return id in state.dropped or (id in state.by_id and not may_be_misled(state.damage))
+
+
+def may_be_misled(damage: Sequence[Damage]) -> bool:
+    """Whether tables are damaged that tell which series there are."""
+    return any(each.table in ("measurements", "generations", "dictionary") for each in damage)
 
 
 def _level0_segments(state: State, number: int, blocks: list[BlockRow]) -> Iterator[Segment]:

@@ -16,13 +16,14 @@ from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from common.tombstones import Tombstone, covers_all, encode_choice
 from services.storage.blocks import Segment
 from services.storage.catalog import Damage
+from services.storage.generations import generation_of
 from services.storage.removals import Removals
 from services.storage.segment_store import commit_of
 from services.storage.series import SeriesSet
 
 # shard start → field → type
 FieldTypes = dict[int, dict[str, FieldType]]
-# Number of the tombstone over lost series: no segment is newer, and none has it worked in.
+# Least number of a tombstone over lost series: no segment is newer, and none has it worked in.
 LOST = 1 << 62
 
 
@@ -31,10 +32,11 @@ class Measurement:
     """A measurement of a bucket.
 
     Attributes:
-        id: also the generation of its dictionary: one that is dropped and made again has another.
+        id: never used again: one that is dropped and made again has another.
         version: number of the last change of its segments, series or tombstones.
         tombstones: by number; at most one is settled.
-        removals: which segments went out since it was made or loaded.
+        epoch: how often its dictionary has been written anew.
+        removals: which segments went out since it was made, loaded or written anew.
         lost_series: ranges of sequence numbers of series whose tag keys or ids are damaged: they are not served.
     """
 
@@ -47,10 +49,21 @@ class Measurement:
     segments: dict[int, Segment] = field(default_factory=dict)
     tombstones: tuple[Tombstone, ...] = ()
     lost_series: tuple[tuple[int, int], ...] = ()
+    epoch: int = 0
     removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
         self.removals = Removals(self.version)
+
+    @property
+    def generation(self) -> int:
+        """Which numbering of its series is in force."""
+        return generation_of(self.id, self.epoch)
+
+    @property
+    def settled(self) -> Tombstone | None:
+        """The tombstone that hides nothing and says which series may be left without rows."""
+        return next((stone for stone in self.tombstones if stone.is_settled), None)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -66,7 +79,9 @@ class Measurement:
         mask = np.zeros(self.series.count, np.bool_)
         for first, stop in self.lost_series:
             mask[first:stop] = True
-        return (*self.tombstones, Tombstone(LOST, MIN_TIME_NS, MAX_TIME_NS + 1, encode_choice(mask)))
+        # With each new series another one: it may be a lost one that comes back, and hides less.
+        number = LOST + self.series.count
+        return (*self.tombstones, Tombstone(number, MIN_TIME_NS, MAX_TIME_NS + 1, encode_choice(mask)))
 
 
 @dataclass(slots=True)
@@ -124,8 +139,11 @@ class State:
         self.empty: set[int] = set()
         # Dropped measurements whose contents are still on disk: their compacted segments, (id, bytes).
         self.dropped: dict[int, list[tuple[int, int]]] = {}
-        # Measurements with tombstones that may hide something.
+        # Dictionaries that are no longer in force, and what is left of those that never were: their pieces are deleted.
+        self.stale: set[int] = set()
+        # Measurements with tombstones that may hide something, and those with one that doubts.
         self.unsettled: set[int] = set()
+        self.settled: set[int] = set()
         self.level0_blocks = 0
         self.level0_bytes = 0
 
@@ -181,10 +199,23 @@ class State:
         measurement.tombstones = tombstones
         measurement.version = number
         self.contents[measurement.bucket_id].version = number
-        if any(not stone.is_settled for stone in tombstones):
-            self.unsettled.add(measurement.id)
-        else:
-            self.unsettled.discard(measurement.id)
+        for noted, is_settled in ((self.settled, True), (self.unsettled, False)):
+            if any(stone.is_settled is is_settled for stone in tombstones):
+                noted.add(measurement.id)
+            else:
+                noted.discard(measurement.id)
+
+    def renumber(
+        self, measurement: Measurement, series: SeriesSet, tombstones: tuple[Tombstone, ...], number: int
+    ) -> None:
+        """Its dictionary has been written anew: *series* and *tombstones* with their new numbers."""
+        self.stale.add(measurement.generation)
+        measurement.epoch += 1
+        measurement.lost_series = ()
+        # What somebody holds is of other numbers: no difference leads from there to here.
+        measurement.removals = Removals(number)
+        self.set_series(measurement, series, number)
+        self.set_tombstones(measurement, tombstones, number)
 
     def lose_series(self, measurement: Measurement, first: int, stop: int, number: int) -> None:
         """Serve the series *first* … *stop* − 1 no longer."""
@@ -261,6 +292,8 @@ class State:
         self.forget_retired(retired)
         del self.by_id[measurement.id]
         self.unsettled.discard(measurement.id)
+        self.settled.discard(measurement.id)
+        self.stale.add(measurement.generation)
         self.dropped[measurement.id] = [(segment.id, segment.size) for segment in segments if segment.level > 0]
 
     def _take(self, id: int, number: int) -> Segment | None:

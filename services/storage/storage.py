@@ -24,6 +24,7 @@ from services.storage.instances import Instance, Instances
 from services.storage.mending import Mend, Mended, lost_fields, lost_measurements
 from services.storage.metrics import Metrics, StateCollector
 from services.storage.pressure import Pressure
+from services.storage.reclaim import Reclaimer
 from services.storage.segments import Segments
 from services.storage.series_watch import SeriesWatch
 from services.storage.sqlite.catalog import SqliteCatalog, engine_version
@@ -105,8 +106,16 @@ class Storage:
         self._opened.push_async_callback(self.committer.close)
         if loaded.damage:
             await self._mend(mended)
+        self.reclaimer = Reclaimer(
+            self.catalog, self.state, self.committer, self.segments, self.settings.max_series_per_bucket
+        )
         self.sweeper = Sweeper(
-            self.catalog, self.state, self.committer, self.settings.storage_keep_replaced_s * 1000, self.now_ms
+            self.catalog,
+            self.state,
+            self.committer,
+            self.reclaimer,
+            self.settings.storage_keep_replaced_s * 1000,
+            self.now_ms,
         )
         self.compaction = Compaction(
             self.segments, lambda: list(self.state.segments()), self._registry, snapshot=self._snapshot

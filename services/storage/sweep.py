@@ -15,6 +15,7 @@ from services.storage.commits import Committer
 from services.storage.deletes import SettleDeletes
 from services.storage.draft import Draft
 from services.storage.pieces import merge_pieces
+from services.storage.reclaim import Reclaimer
 from services.storage.results import REMEMBERED_MS, oldest_id
 from services.storage.retention import ExpireShards
 from services.storage.state import State
@@ -65,7 +66,7 @@ class DeleteReplaced:
 
 
 class DeleteDropped:
-    """The job of deleting a slice of a dropped measurement."""
+    """The job of deleting a slice of a dropped measurement, the dictionary of which is deleted."""
 
     size = 0
 
@@ -83,7 +84,9 @@ class DeleteDropped:
             size += left[count][1]
             count += 1
         transaction.delete_segments([id for id, _ in left[:count]])
-        is_done = count == len(left) and transaction.delete_dropped(self._measurement, SLICE_PIECES)
+        is_done = count == len(left)
+        if is_done:
+            transaction.delete_dropped(self._measurement)
         draft.then(lambda state: self._forget(state, count, is_done))
         return True
 
@@ -91,6 +94,19 @@ class DeleteDropped:
         del state.dropped[self._measurement][:count]
         if is_done:
             del state.dropped[self._measurement]
+
+
+class DeleteStale:
+    """The job of deleting a slice of a dictionary that is not in force."""
+
+    size = 0
+
+    def __init__(self, generation: int) -> None:
+        self._generation = generation
+
+    def run(self, transaction: Transaction, draft: Draft) -> None:
+        if transaction.delete_pieces(self._generation, SLICE_PIECES):
+            draft.then(lambda state: state.stale.discard(self._generation))
 
 
 class ForgetResults:
@@ -110,16 +126,24 @@ class Sweeper:
     """Runs these jobs, one at a time, for ever.
 
     Args:
+        reclaimer: takes series without rows out of the dictionaries.
         keep_ms: how long a replaced segment stays readable.
         now_ms: Unix ms.
     """
 
     def __init__(
-        self, catalog: Catalog, state: State, committer: Committer, keep_ms: int, now_ms: Callable[[], int]
+        self,
+        catalog: Catalog,
+        state: State,
+        committer: Committer,
+        reclaimer: Reclaimer,
+        keep_ms: int,
+        now_ms: Callable[[], int],
     ) -> None:
         self._catalog = catalog
         self._state = state
         self._committer = committer
+        self._reclaimer = reclaimer
         self._keep_ms = keep_ms
         self._now_ms = now_ms
         self._expire_at_ms = 0
@@ -147,8 +171,11 @@ class Sweeper:
             DeleteReplaced(self._state, self._now_ms() - self._keep_ms)
         ):
             pass
-        while self._state.dropped:
-            await self._committer.submit(DeleteDropped(self._state, next(iter(self._state.dropped))))
+        # The pieces first: as long as there are some, the row of their measurement stays.
+        while (stale := next(iter(self._state.stale), None)) is not None or self._state.dropped:
+            job = DeleteDropped(self._state, next(iter(self._state.dropped))) if stale is None else DeleteStale(stale)
+            await self._committer.submit(job)
+        await self._reclaimer.reclaim()
         before = oldest_id(self._now_ms() - REMEMBERED_MS - SLACK_MS)
         while await self._committer.submit(ForgetResults(before)):
             pass

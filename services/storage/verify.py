@@ -97,7 +97,7 @@ class Verification:
         self.looked.series += count
         while at < count:
             last = min(at + SERIES_PER_READ, count) - 1
-            rows = whole_pieces(await catalog.read_dictionary(measurement.id, at, last), at, last + 1)
+            rows = whole_pieces(await catalog.read_dictionary(measurement.generation, at, last), at, last + 1)
             for first, stop in await asyncio.to_thread(lost_in, rows, at):
                 yield Finding(f"the tags of series {first} to {stop - 1} are damaged", *place)
             at = rows[-1][0] + rows[-1][1]

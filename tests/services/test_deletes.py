@@ -78,11 +78,12 @@ async def test_compaction_works_a_delete_in_and_the_tombstone_settles(tmp_path: 
         gone = {(int(SERIES[n, 0]), time) for n in (0, 3) for time in range(20, 50)} - {(int(SERIES[0, 0]), 30)}
         assert points.keys() == expected - gone
         assert points[int(SERIES[0, 0]), 30] == 7
-        [settled] = (await calls.plan())["tombstones"]
-        assert settled[1:] == [0, 0, choice_of(0, 3)]
+        # Both series have rows left: nothing is in doubt any more.
+        await until(lambda: not storage.state.settled)
+        assert (await calls.plan())["tombstones"] == []
     async with running(tmp_path) as (calls, storage):
         assert (await calls.points()) == points
-        assert (await calls.plan())["tombstones"] == [settled]
+        assert (await calls.plan())["tombstones"] == []
 
 
 async def test_a_measurement_of_which_nothing_is_left_goes(tmp_path: Path) -> None:
@@ -149,19 +150,26 @@ def blocks_of(names: list[str]) -> list[Block]:
 
 async def test_a_delete_that_is_killed_midway_is_done_whole_or_not_at_all(tmp_path: Path) -> None:
     """R20 of the reliability cases, over many measurements."""
+    outcomes = await killed_deletes(tmp_path, KILL_ROUNDS)
+    print(f"R20: {KILL_ROUNDS} rounds, {sum(outcomes)} deletes done, none in part")
+
+
+async def killed_deletes(folder: Path, rounds: int) -> list[bool]:
+    """Kill storage somewhere in a delete, again and again; returns which deletes were done. None was in part, and each
+    that was acknowledged was done."""
     names = [f"m{n}" for n in range(40)]
     outcomes = []
-    for round in range(KILL_ROUNDS):
-        process = Process(tmp_path)
+    for round in range(rounds):
+        process = Process(folder)
         async with process.calls(await asyncio.to_thread(process.url)) as calls:
             if not round:
                 await calls.make_bucket()
             await calls.append(*blocks_of(names))
             call = asyncio.create_task(delete(calls, *names, start=0, stop=5))
-            await asyncio.sleep(0.0008 * round)
+            await asyncio.sleep(0.0008 * (round % 8))
             await asyncio.to_thread(process.end, signal.SIGKILL)
             acknowledged = not isinstance((await asyncio.gather(call, return_exceptions=True))[0], BaseException)
-        process = Process(tmp_path)
+        process = Process(folder)
         async with process.calls(await asyncio.to_thread(process.url)) as calls:
             plans = [await calls.plan(name) for name in names]
             newest = max(segment[2]["deletes"] for plan in plans for segment in plan["segments"])
@@ -170,15 +178,21 @@ async def test_a_delete_that_is_killed_midway_is_done_whole_or_not_at_all(tmp_pa
             assert hidden == {True} or not acknowledged
             outcomes.append(hidden == {True})
         await asyncio.to_thread(process.end, signal.SIGKILL)
-    print(f"R20: {KILL_ROUNDS} rounds, {sum(outcomes)} deletes done, none in part")
+    return outcomes
 
 
 async def test_a_sweep_of_what_expired_races_writes_to_it(tmp_path: Path) -> None:
     """R19: the points of a write are all there or all gone, and nothing fails."""
+    kept = await raced_sweeps(tmp_path, SWEEP_ROUNDS)
+    print(f"R19: {SWEEP_ROUNDS} rounds, {kept} writes there after their sweep, all whole; none left at the end")
+
+
+async def raced_sweeps(folder: Path, rounds: int) -> int:
+    """Write to a shard while it is swept, again and again; returns how many writes were there after their sweep."""
     kept = 0
-    async with running(tmp_path) as (calls, storage):
+    async with running(folder) as (calls, storage):
         await calls.make_bucket(retention_ns=SHARD_NS)
-        for round in range(SWEEP_ROUNDS):
+        for round in range(rounds):
             append = calls.append(make_block(SERIES, [round]))
             answer, _ = await asyncio.gather(append, storage.sweeper.expire())
             assert "number" in answer
@@ -188,4 +202,4 @@ async def test_a_sweep_of_what_expired_races_writes_to_it(tmp_path: Path) -> Non
         await storage.sweeper.expire()
         assert await calls.plan() == {}
         assert storage.state.find(BUCKET, "cpu") is None
-    print(f"R19: {SWEEP_ROUNDS} rounds, {kept} writes there after their sweep, all whole; none left at the end")
+    return kept

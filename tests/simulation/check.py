@@ -86,7 +86,7 @@ async def read_keys(storage: SimulatedStorage) -> SeriesKeys:
     keys: SeriesKeys = {}
     for measurement in storage.state.by_id.values():
         named = keys[NAMES[measurement.bucket_id], measurement.name] = {}
-        for _, _, piece in await storage.catalog.read_dictionary(measurement.id, 0, 1 << 32):
+        for _, _, piece in await storage.catalog.read_dictionary(measurement.generation, 0, 1 << 32):
             ids, texts = decode_dictionary(piece)
             named.update(zip((id.tobytes() for id in ids), (text.decode() for text in texts), strict=True))
     return keys

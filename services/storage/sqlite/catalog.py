@@ -259,8 +259,8 @@ class SqliteCatalog:
     async def find_results(self, ids: Sequence[bytes]) -> dict[bytes, bytes | None]:
         return await self._readers.run(lambda connection: reads.find_results(connection, ids))
 
-    async def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
-        return await self._readers.run(lambda connection: reads.read_dictionary(connection, measurement, first, last))
+    async def read_dictionary(self, generation: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
+        return await self._readers.run(lambda connection: reads.read_dictionary(connection, generation, first, last))
 
     async def check_pages(self) -> list[str]:
         """What SQLite's own check of the pages of the file says; empty = all is well."""
@@ -269,8 +269,8 @@ class SqliteCatalog:
     async def find_in_pieces(self, at_least: int) -> list[int]:
         return await self._readers.run(lambda connection: reads.find_in_pieces(connection, at_least))
 
-    async def list_pieces(self, measurement: int) -> list[tuple[int, int, int]]:
-        return await self._readers.run(lambda connection: reads.list_pieces(connection, measurement))
+    async def list_pieces(self, generation: int) -> list[tuple[int, int, int]]:
+        return await self._readers.run(lambda connection: reads.list_pieces(connection, generation))
 
     def log_bytes(self) -> int:
         try:

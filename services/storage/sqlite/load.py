@@ -36,12 +36,15 @@ COLUMNS: dict[str, str] = {
     "record_keys": "key, kind, id",
     "record_indexes": "kind, field, value, id",
     "measurements": "id, bucket, name, dropped",
+    "generations": "measurement, epoch",
     "fields": "measurement, shard_start, field, type",
     "replaced": "segment, at_ms",
     "quarantine": "segment, at_ms, reason",
 }
 # Those of them that name a row.
-_NAMING = dict.fromkeys(COLUMNS, slice(2)) | {"record_keys": slice(1, 3), "replaced": slice(1), "quarantine": slice(1)}
+_NAMING = dict.fromkeys(COLUMNS, slice(2)) | {
+    "record_keys": slice(1, 3), "generations": slice(1), "replaced": slice(1), "quarantine": slice(1)
+}  # fmt: skip
 TALLIED = (*COLUMNS, "dictionary", "commits", "segments", "tombstones")
 # Types of the fields of a row that is whole.
 _TYPES = frozenset(map(int, FieldType))
@@ -98,6 +101,7 @@ class _Load:
             fields=[
                 (id, start, from_key(field), type) for id, start, field, type in self._rows("fields") if type in _TYPES
             ],
+            epochs=dict(map(tuple, self._rows("generations"))),
             series_ids=self._series_ids(),
             commits=self._commits(),
             segments=self._segments(),
@@ -142,15 +146,15 @@ class _Load:
         rows = self._execute(
             "SELECT measurement, first, count, checksum, ids, rowid FROM dictionary ORDER BY measurement, first"
         ).fetchall()
-        for measurement, first, count, checksum, ids, rowid in rows:
-            is_whole = row_checksum_or_none(ids, measurement, first, count) == checksum
+        for generation, first, count, checksum, ids, rowid in rows:
+            is_whole = row_checksum_or_none(ids, generation, first, count) == checksum
             if not is_whole:
-                self._tell("dictionary", f"series {first} and on of measurement {measurement}: a wrong checksum")
+                self._tell("dictionary", f"series {first} and on of dictionary {generation}: a wrong checksum")
                 # The piece has them too, and a checksum of its own.
                 (piece,) = self._execute("SELECT piece FROM dictionary WHERE rowid = ?", (rowid,)).fetchone()
                 ids = _ids_of(piece)
-            if all(isinstance(number, int) for number in (measurement, first, count)):
-                found.append(SeriesPiece(measurement, first, count, ids, is_whole))
+            if all(isinstance(number, int) for number in (generation, first, count)):
+                found.append(SeriesPiece(generation, first, count, ids, is_whole))
         self._check_tally("dictionary", (row[3] for row in rows))
         return found
 

@@ -35,13 +35,13 @@ def find_results(connection: sqlite3.Connection, ids: Sequence[bytes]) -> dict[b
 
 
 def read_dictionary(
-    connection: sqlite3.Connection, measurement: int, first: int, last: int
+    connection: sqlite3.Connection, generation: int, first: int, last: int
 ) -> list[tuple[int, int, bytes]]:
     """(first, count, piece) of the pieces with series *first* … *last* (sequence numbers), in order."""
     return connection.execute(
         "SELECT first, count, piece FROM dictionary WHERE measurement = ?1 AND first <= ?3 AND first >= "
         "(SELECT coalesce(max(first), 0) FROM dictionary WHERE measurement = ?1 AND first <= ?2) ORDER BY first",
-        (measurement, first, last),
+        (generation, first, last),
     ).fetchall()
 
 
@@ -55,17 +55,17 @@ def check_pages(connection: sqlite3.Connection) -> list[str]:
 
 
 def find_in_pieces(connection: sqlite3.Connection, at_least: int) -> list[int]:
-    """Measurements with so many pieces; reads the index only."""
+    """Generations with so many pieces; reads the index only."""
     rows = connection.execute(
         "SELECT measurement FROM dictionary GROUP BY measurement HAVING count(*) >= ?", (at_least,)
     )
     return [id for (id,) in rows]
 
 
-def list_pieces(connection: sqlite3.Connection, measurement: int) -> list[tuple[int, int, int]]:
-    """(first, count, bytes) of the pieces of a measurement, in order."""
+def list_pieces(connection: sqlite3.Connection, generation: int) -> list[tuple[int, int, int]]:
+    """(first, count, bytes) of the pieces of a dictionary, in order."""
     return connection.execute(
-        "SELECT first, count, length(piece) FROM dictionary WHERE measurement = ? ORDER BY first", (measurement,)
+        "SELECT first, count, length(piece) FROM dictionary WHERE measurement = ? ORDER BY first", (generation,)
     ).fetchall()
 
 

@@ -11,7 +11,7 @@ import msgpack
 from common.errors import Unavailable
 from common.tombstones import Tombstone
 from services.storage.catalog import BlockRow, MeasurementRow, SegmentRow, StoredRecord, from_key, to_key
-from services.storage.segment_store import segment_id
+from services.storage.segment_store import ChunkRead, segment_id
 from services.storage.sqlite import reads
 from services.storage.sqlite.checksums import (
     EMPTY,
@@ -25,6 +25,7 @@ from services.storage.sqlite.checksums import (
     take_row,
 )
 from services.storage.sqlite.load import count_tally
+from services.storage.sqlite.segment_store import read_chunks
 
 
 class SqliteTransaction:
@@ -133,17 +134,14 @@ class SqliteTransaction:
         self._execute("UPDATE measurements SET checksum = ? WHERE id = ?", (checksum, id))
         self._count("measurements", checksum)
 
-    def delete_dropped(self, measurement: int, limit: int) -> bool:
-        rows = self._execute("SELECT rowid FROM dictionary WHERE measurement = ? LIMIT ?", (measurement, limit))
-        rowids = rows.fetchall()
-        for (rowid,) in rowids:
-            self._delete("dictionary", "rowid = ?", rowid)
-        if len(rowids) == limit:
-            return False
-        self._delete("fields", "measurement = ?", measurement)
-        self._delete("tombstones", "measurement = ?", measurement)
+    def delete_dropped(self, measurement: int) -> None:
+        for table in ("fields", "tombstones", "generations"):
+            self._delete(table, "measurement = ?", measurement)
         self._delete("measurements", "id = ? AND dropped = 1", measurement)
-        return True
+
+    def set_epoch(self, measurement: int, epoch: int) -> None:
+        self._delete("generations", "measurement = ?", measurement)
+        self._insert("generations", measurement, epoch)
 
     def add_fields(self, fields: Iterable[tuple[int, int, str, int]]) -> None:
         for measurement, start, field, type in fields:
@@ -163,18 +161,26 @@ class SqliteTransaction:
     def delete_fields(self, measurement: int, shard_start_ns: int) -> None:
         self._delete("fields", "measurement = ? AND shard_start = ?", measurement, shard_start_ns)
 
-    def add_series(self, measurement: int, first: int, count: int, ids: bytes, piece: bytes) -> None:
-        checksum = row_checksum(ids, measurement, first, count)
+    def add_series(self, generation: int, first: int, count: int, ids: bytes, piece: bytes) -> None:
+        checksum = row_checksum(ids, generation, first, count)
         self._execute(
-            "INSERT INTO dictionary VALUES (?, ?, ?, ?, ?, ?)", (measurement, first, count, checksum, ids, piece)
+            "INSERT INTO dictionary VALUES (?, ?, ?, ?, ?, ?)", (generation, first, count, checksum, ids, piece)
         )
         self._count("dictionary", checksum)
 
-    def delete_series(self, measurement: int, first: int, stop: int) -> None:
-        self._delete("dictionary", "measurement = ? AND first >= ? AND first < ?", measurement, first, stop)
+    def delete_series(self, generation: int, first: int, stop: int) -> None:
+        self._delete("dictionary", "measurement = ? AND first >= ? AND first < ?", generation, first, stop)
 
-    def read_dictionary(self, measurement: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
-        return reads.read_dictionary(self._connection, measurement, first, last)
+    def delete_pieces(self, generation: int, limit: int) -> bool:
+        rowids = self._execute(
+            "SELECT rowid FROM dictionary WHERE measurement = ? ORDER BY first LIMIT ?", (generation, limit)
+        ).fetchall()
+        for (rowid,) in rowids:
+            self._delete("dictionary", "rowid = ?", rowid)
+        return len(rowids) < limit
+
+    def read_dictionary(self, generation: int, first: int, last: int) -> list[tuple[int, int, bytes]]:
+        return reads.read_dictionary(self._connection, generation, first, last)
 
     # ---- tombstones
 
@@ -216,6 +222,9 @@ class SqliteTransaction:
         row = (segment, at_ms, reason, checksum)
         if self._execute("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?)", row).rowcount:
             self._count("quarantine", checksum)
+
+    def read_chunks(self, reads: Sequence[ChunkRead]) -> list[bytes]:
+        return read_chunks(self._connection, reads)
 
     def delete_commits(self, numbers: Sequence[int]) -> None:
         for number in numbers:

@@ -27,11 +27,13 @@ from services.storage.compactor import merge_segments
 from services.storage.config import StorageSettings
 from services.storage.deletes import Delete, SettleDeletes, decode_delete
 from services.storage.plan import find_plan
+from services.storage.reclaim import Narrow
 from services.storage.records import ChangeRecords, decode_change
+from services.storage.renumber import Switch
 from services.storage.retention import ExpireShards
 from services.storage.segments import NewSegment
 from services.storage.storage import Storage
-from services.storage.sweep import DeleteDropped, DeleteReplaced, ForgetResults
+from services.storage.sweep import DeleteDropped, DeleteReplaced, DeleteStale, ForgetResults
 from tests.services.storage_parts import ALL, SHARD_NS, keys_of, make_block, series_ids, write_id
 
 IDS = series_ids(6)
@@ -61,7 +63,7 @@ deletes = st.tuples(
 expiries = st.tuples(st.just("expire"), st.sampled_from(BUCKETS), st.integers(0, 2))
 settles = st.tuples(st.just("settle"))
 drops = st.tuples(st.just("drop"), st.sampled_from(BUCKETS))
-others = st.tuples(st.sampled_from(("sweep", "restart", "kill")))
+others = st.tuples(st.sampled_from(("sweep", "restart", "kill", "reclaim", "half_reclaim")))
 steps = st.lists(appends | together | deletes | merges | expiries | settles | drops | others, max_size=16)
 
 
@@ -80,7 +82,6 @@ class Subject:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.points: Points = {}
-        self.expired: set[str] = set()
 
     async def open(self) -> None:
         self.storage = Storage(StorageSettings(data=self._folder, storage_reserve_bytes=0), CollectorRegistry())
@@ -107,6 +108,8 @@ class Subject:
         """All that is no longer planned with goes, at once."""
         while await self.storage.committer.submit(DeleteReplaced(self.storage.state, 1 << 62)):
             pass
+        while self.storage.state.stale:
+            await self.storage.committer.submit(DeleteStale(next(iter(self.storage.state.stale))))
         for measurement in list(self.storage.state.dropped):
             while measurement in self.storage.state.dropped:
                 await self.storage.committer.submit(DeleteDropped(self.storage.state, measurement))
@@ -159,7 +162,7 @@ class Subject:
             numbers = [-1] * 6 if measurement is None else measurement.series.find(IDS).tolist()
             mask = np.zeros(0 if measurement is None else measurement.series.count, np.bool_)
             mask[[numbers[series] for series in chosen if numbers[series] >= 0]] = True
-            entry = ["cpu", 0 if measurement is None else measurement.id]
+            entry = ["cpu", 0 if measurement is None else measurement.generation]
             parts = [encode_choice(mask)]
         head = {"bucket_id": bucket, "start_ns": start, "stop_ns": start + length, "measurements": [entry]}
         await self.storage.committer.submit(Delete(decode_delete(head, parts)))
@@ -172,7 +175,6 @@ class Subject:
 
     async def expire(self, bucket: str, shards: int) -> None:
         """The first *shards* are over."""
-        self.expired.add(bucket)
         await self.change(puts=[{"kind": "bucket", "id": bucket, "body": {"retention_ns": 1}}])
         while (job := ExpireShards(self.storage.state, shards * SHARD_NS + 1)).is_needed():
             await self.storage.committer.submit(job)
@@ -186,6 +188,28 @@ class Subject:
         if job.is_needed():
             await self.storage.committer.submit(job)
             assert not job.is_needed()
+
+    async def reclaim(self) -> None:
+        """Series without rows go; those are left that a segment names, where no dictionary waits to be deleted."""
+        await self.sweep()
+        await self.storage.reclaimer.reclaim()
+        for measurement in self.storage.state.by_id.values():
+            if measurement.segments and measurement.id not in self.storage.state.unsettled:
+                ids = [
+                    decode_block(*await self.storage.segments.read_segment(id), ()).series
+                    for id in measurement.segments
+                ]
+                assert measurement.series.count == len(np.unique(np.concatenate(ids), axis=0))
+                assert measurement.settled is None
+
+    async def half_reclaim(self) -> None:
+        """Killed before the new numbers are in force."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Switch, "run", lambda *_: None)
+            patch.setattr(Narrow, "run", lambda *_: None)
+            await self.sweep()
+            await self.storage.reclaimer.reclaim()
+        await self.kill()
 
     async def drop(self, bucket: str) -> None:
         await self.change(drop_buckets=[bucket])
@@ -221,9 +245,7 @@ class Subject:
         return points
 
     def check_doubt(self, bucket: str, points: Points) -> None:
-        """A series in no tombstone has points, unless retention has taken them."""
-        if bucket in self.expired:
-            return
+        """A series in no tombstone has points."""
         measurement = self.storage.state.find(bucket, "cpu")
         if measurement is not None:
             doubt = unite(stone.series for stone in measurement.tombstones) if measurement.tombstones else b"\x01"

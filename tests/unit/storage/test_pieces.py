@@ -93,7 +93,27 @@ async def test_a_damaged_piece_hides_its_own_series_only(tmp_path: Path, damaged
         assert len(found) == COUNT
         assert sorted(key for key in found.values() if key) == sorted(keys_of(np.delete(IDS, 3, axis=0)))
         assert any(found.reason.startswith("series 3 to 3 of measurement 'cpu'") for found in storage.state.damage)
-        # Its rows stay; others are written as ever, and the pieces are not merged over it.
-        await calls.append(make_block(IDS, [9]))
+        # Whoever knows it as stored is asked for its tags, and with them it comes back, its older rows too.
+        block = make_block(IDS, [9])
+        unknown = (await calls.append(block, new=[]))["retry"]["unknown"]
+        assert np.frombuffer(unknown[0][1], np.int64).tolist() == [3]
+        await calls.append(block)
+        # The pieces are not merged over the damaged one.
         await merge_pieces(storage.catalog, storage.committer)
-        assert await pieces(storage) == COUNT if "ids" not in damaged else COUNT + 1
+        assert await pieces(storage) == COUNT + 1
+    async with running(tmp_path) as (calls, storage):
+        (stone,) = map(Tombstone.from_wire, (await calls.plan())["tombstones"])
+        assert np.flatnonzero(is_chosen(stone.series, np.arange(COUNT + 1))).tolist() == [3]
+        assert (await read_all(calls))[tuple(IDS[3].tolist())] == keys_of(IDS)[3]
+        (measurement,) = storage.state.by_id.values()
+        assert measurement.series.find(IDS).tolist() == [0, 1, 2, COUNT, *range(4, COUNT)]
+
+
+async def test_a_series_with_damaged_tags_comes_back_with_a_write_before_anybody_has_read_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as (calls, _):
+        await fill(calls)
+    damage(tmp_path, "UPDATE dictionary SET piece = zeroblob(length(piece)) WHERE first = 3")
+    async with running(tmp_path) as (calls, storage):
+        await calls.append(make_block(IDS, [9]))
+        assert len(storage.state.damage) == 1
+        assert sorted(key for key in (await read_all(calls)).values() if key) == sorted(keys_of(IDS))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.storage.series import SeriesSet, decode_ids
+from services.storage.series import SeriesSet, decode_ids, spans_of
 
 # Few different halves, so that ids often share one.
 ids = st.tuples(st.integers(0, 3) | st.just((1 << 64) - 1), st.integers(0, 5))
@@ -49,3 +49,21 @@ def test_ids_come_back_by_their_numbers() -> None:
     assert np.array_equal(series.ids(0, 3), ids)
     assert np.array_equal(series.ids(1, 2), ids[1:2])
     assert np.array_equal(decode_ids(ids.astype("<u8").tobytes()), ids)
+
+
+def test_a_lost_series_is_found_no_more_and_comes_again_under_another_number() -> None:
+    ids = as_array([(1, 1), (2, 2), (3, 3), (4, 4)])
+    series = SeriesSet().with_added(ids[:3]).without(np.array([1])).with_added(ids[[3, 1]])
+    assert series.find(ids).tolist() == [0, 4, 2, 3]
+    assert series.count == 5
+    assert np.array_equal(series.ids(0, 5), ids[[0, 1, 2, 3, 1]])
+    # As a start finds them: all at once.
+    again = SeriesSet().with_added(series.ids(0, 5))
+    assert again.doubles().tolist() == [1]
+    assert again.without(again.doubles()).find(ids).tolist() == [0, 4, 2, 3]
+
+
+def test_ascending_numbers_as_ranges() -> None:
+    assert spans_of(np.zeros(0, np.int64)) == []
+    assert spans_of(np.array([3])) == [(3, 4)]
+    assert spans_of(np.array([0, 1, 2, 5, 8, 9])) == [(0, 3), (5, 6), (8, 10)]
