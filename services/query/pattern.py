@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import re2
-
 from services.query.influxql import tree
+from services.query.influxql.regex import make_program
 
 
 def compile_pattern(regex: tree.RegexLiteral) -> Callable[[str], bool]:
     """Whether the pattern is found anywhere in a text; bytes that are not UTF-8 count as U+FFFD."""
-    options = re2.Options()
-    options.log_errors = False
-    search = re2.compile(regex.pattern, options).search
+    search = make_program(regex.pattern).search
 
     def matches(text: str) -> bool:
         try:

@@ -22,6 +22,7 @@ from services.query.influxql import tree
 from services.query.manage import refusal
 from services.query.pattern import compile_pattern
 from services.query.result import Kind, ResultColumn, ResultSeries
+from services.query.segments import MeasurementInfo
 from services.query.show_tables import Found
 from services.query.show_where import Dialect, ShowCondition, split_condition
 
@@ -62,7 +63,11 @@ class _Chosen:
         """Whether it says all the names itself, so that the bucket need not be looked through."""
         return not self.every and not self.patterns
 
-    def takes(self, name: str) -> bool:
+    def taken(self, infos: Iterable[MeasurementInfo]) -> list[MeasurementInfo]:
+        """Those of *infos* that are chosen; patterns may take long."""
+        return [info for info in infos if self._takes(info.name)]
+
+    def _takes(self, name: str) -> bool:
         return self.every or name in self.names or any(pattern(name) for pattern in self.patterns)
 
 
@@ -101,11 +106,9 @@ async def _find(
                 if _touches(each.fields, bucket, condition):
                     by_name.setdefault(each.name, []).append(each)
             continue
-        infos = [
-            info
-            for info in await context.reader.measurements(bucket)
-            if choice.takes(info.name) and _touches(info.fields, bucket, condition)
-        ]
+        listed = await context.reader.measurements(bucket)
+        taken = await asyncio.to_thread(choice.taken, listed) if choice.patterns else choice.taken(listed)
+        infos = [info for info in taken if _touches(info.fields, bucket, condition)]
         # Asked for together, measurements share the calls to storage.
         for start in range(0, len(infos), _TOGETHER):
             some = infos[start : start + _TOGETHER]
@@ -226,7 +229,7 @@ async def tag_keys(statement: tree.ShowTagKeys, context: QueryContext) -> AsyncI
     """SHOW TAG KEYS; WITH KEY does not filter and SLIMIT does nothing, as there."""
     condition = split_condition(statement.condition, context.now_ns, Dialect.METAQUERY)
     for entries in await _find_default(statement, context, condition):
-        few = sum(entry.count for entry in entries) <= SERIES_ON_LOOP
+        few = _is_quick(entries, condition)
         keys = (
             show_tables.tag_keys(entries, condition.tags)
             if few
@@ -248,10 +251,17 @@ async def tag_values(statement: tree.ShowTagValues, context: QueryContext) -> As
         return ResultSeries(entries[0].name, (), (_strings("key", keys), _strings("value", values))) if keys else None
 
     for entries in await _find_default(statement, context, condition):
-        few = sum(entry.count for entry in entries) <= SERIES_ON_LOOP
+        few = _is_quick(entries, condition) and statement.keys.regex is None
         found = answer(entries) if few else await asyncio.to_thread(answer, entries)
         if found is not None:
             yield found
+
+
+def _is_quick(entries: Sequence[Found], condition: ShowCondition) -> bool:
+    """Whether tags are looked at in no time: few series, and no pattern, which may take long for each letter."""
+    if condition.tags is not None and any(isinstance(node, tree.RegexLiteral) for node in tree.walk(condition.tags)):
+        return False
+    return sum(entry.count for entry in entries) <= SERIES_ON_LOOP
 
 
 async def _find_default(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from common.errors import Unavailable
+from common.errors import Invalid, Unavailable
 from services.query.running import Running
 
 
@@ -26,11 +26,14 @@ class Slots:
 
     @asynccontextmanager
     async def turn(self, running: Running | None = None) -> AsyncIterator[None]:
-        """Hold a slot. Raises Unavailable: the queue is full or the wait too long; Invalid: *running* is killed."""
-        if self._slots.locked():
-            await self._wait(running or Running())
-        else:
-            await self._slots.acquire()
+        """Hold a slot; none when *running* is killed while it waits: its first step will say so.
+
+        Raises:
+            Unavailable: the queue is full or the wait too long.
+        """
+        if not await self._acquire(running or Running()):
+            yield
+            return
         self.running += 1
         try:
             yield
@@ -38,13 +41,18 @@ class Slots:
             self.running -= 1
             self._slots.release()
 
-    async def _wait(self, running: Running) -> None:
+    async def _acquire(self, running: Running) -> bool:
+        """Take a slot, by waiting for one if need be; False = *running* was killed meanwhile."""
+        if not self._slots.locked():
+            return await self._slots.acquire()
         if self.waiting >= self._max_waiting:
             raise Unavailable(f"too many queries are waiting: TIDEGATE_QUERY_QUEUE is {self._max_waiting}")
         self.waiting += 1
         try:
             async with asyncio.timeout(self._wait_s), running.step():
-                await self._slots.acquire()
+                return await self._slots.acquire()
+        except Invalid:
+            return False
         except TimeoutError:
             raise Unavailable(f"no query slot came free within {self._wait_s:g} s: TIDEGATE_QUERY_WAIT_S") from None
         finally:

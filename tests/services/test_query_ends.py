@@ -164,6 +164,8 @@ async def test_a_query_is_killed_in_every_phase_from_another_replica(
         gone_s = time.monotonic() - began_s
         let_go.set()
         told = await running
+        if phase is Phase.WAITING:
+            assert json.loads(told) == {"results": [{"statement_id": 0, "error": "query interrupted"}]}
         assert "query interrupted" in told or told == "broken off"
         assert (asked.slots.running, asked.slots.waiting) == (0, 0)
         assert "no such query id" in await kill(gateway, other, id)

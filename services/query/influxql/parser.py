@@ -12,10 +12,12 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from services.query.influxql import parse_admin, parse_show, tree
 from services.query.influxql.expressions import ExpressionParser, check_depth
-from services.query.influxql.tokens import Bound, ParseError, Tokens
+from services.query.influxql.tokens import Bound, ParseError, Tokens, count_operators
 
 # Statements in one text: a bound on what a request can ask for.
 MAX_STATEMENTS = 1_000
+# Operators and commas in one text, about as many as nodes of its trees: each costs some 20 us until it is worked out.
+MAX_OPERATORS = 50_000
 
 
 def parse(text: str, bound: Mapping[str, Bound] | None = None) -> tuple[tree.Statement, ...]:
@@ -27,6 +29,8 @@ def parse(text: str, bound: Mapping[str, Bound] | None = None) -> tuple[tree.Sta
     Raises:
         ParseError: with InfluxDB's text and position, without ``failed to parse query: ``.
     """
+    if count_operators(text, MAX_OPERATORS) > MAX_OPERATORS:
+        raise ParseError(f"more than {MAX_OPERATORS} operators and commas in one query")
     parser = StatementParser(Tokens(text, bound))
     statements: list[tree.Statement] = []
     separated = True

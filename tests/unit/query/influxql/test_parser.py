@@ -261,3 +261,22 @@ def test_a_bound_value_is_what_its_json_says(params: str, message: str | None) -
     parsed, told = parse_as_asked("SELECT a FROM m WHERE t = $x", params)
     assert told == message
     assert len(parsed) == (message is None)
+
+
+def test_a_text_of_too_many_operators_is_refused_before_it_is_read() -> None:
+    many = " OR ".join(["a = 1"] * 40_000)
+    with pytest.raises(ParseError, match="more than 50000 operators and commas in one query"):
+        parse(f"SELECT v FROM m WHERE {many}")
+    (select,) = parse(f"SELECT v FROM m WHERE s = '{',' * 100_000}'")
+    assert isinstance(select, tree.Select)
+
+
+@pytest.mark.parametrize("pattern", ["(a{1,50}){1,20}b", "(\\w{1,30}\\s?){1,30}!", "\\pL{1,80}"])
+def test_a_pattern_that_unfolds_to_thousands_of_instructions_is_refused(pattern: str) -> None:
+    with pytest.raises(ParseError, match="error parsing regexp: expression too large: `"):
+        parse(f"SELECT v FROM m WHERE t =~ /{pattern}/")
+
+
+@pytest.mark.parametrize("pattern", ["|".join(f"host_{n}" for n in range(5_000)), ".{1,200}", "\\pL+", "[0-9a-f]{64}"])
+def test_patterns_that_are_asked_for_in_earnest_are_read(pattern: str) -> None:
+    assert len(parse(f"SELECT v FROM m WHERE t =~ /{pattern}/")) == 1
