@@ -100,13 +100,20 @@ class SqliteCatalog:
             await self._writer.run(lambda connection: connection.execute(cut).fetchall())
             await self._readers.open()
         except DAMAGE as error:
-            raise UnusableCatalog(str(error)) from error
+            raise UnusableCatalog(self._unreadable(error)) from error
         if not connections.is_fixed_version():
             log.warning(
                 "this SQLite has the WAL-reset race; storage avoids it by writing and checkpointing on one connection",
                 version=sqlite3.sqlite_version,
                 fixed_in=".".join(map(str, connections.FIXED_VERSION)),
             )
+
+    def _unreadable(self, error: Exception) -> str:
+        """What a start says when SQLite itself gives up: nothing of ours can be looked at then."""
+        return (
+            f"SQLite can't read {self.path.name} ({error}): its header, its schema or an inner page is damaged, or it "
+            "is no database. It was not touched: keep a copy of the folder, and restore one that was taken before"
+        )
 
     async def close(self) -> None:
         """Write the log back and close. Nothing may be under way."""
@@ -135,7 +142,7 @@ class SqliteCatalog:
         try:
             loaded = await self._readers.run(load.load)
         except DAMAGE as error:
-            raise UnusableCatalog(f"it is damaged: {error}") from error
+            raise UnusableCatalog(self._unreadable(error)) from error
         loaded.damage.extend(self._mended)
         return loaded
 

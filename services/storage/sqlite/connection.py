@@ -76,7 +76,12 @@ async def reader(path: Path) -> Connection:
 
 async def _open(connect: Callable[[], sqlite3.Connection]) -> Connection:
     connection = Connection(connect, iter_chunk_size=64)
-    await connection
+    try:
+        await connection
+    except BaseException:
+        # Its thread has yet to tell the loop that it stops.
+        await asyncio.to_thread(connection._thread.join)
+        raise
     return connection
 
 

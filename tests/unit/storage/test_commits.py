@@ -231,3 +231,19 @@ async def test_a_foreign_or_newer_file_is_refused(tmp_path: Path) -> None:
         finally:
             await again.close()
     await catalog.close()
+
+
+@pytest.mark.parametrize(("at", "size"), [(0, 16), (40, 16), (100, 64)], ids=["name", "header", "schema"])
+async def test_a_file_that_sqlite_refuses_is_named_and_not_touched(tmp_path: Path, at: int, size: int) -> None:
+    catalog = SqliteCatalog(tmp_path)
+    await catalog.open()
+    await catalog.close()
+    path = tmp_path / "tidegate.db"
+    damaged = bytearray(path.read_bytes())
+    damaged[at : at + size] = b"\xff" * size
+    path.write_bytes(damaged)
+    catalog = SqliteCatalog(tmp_path)
+    with pytest.raises(UnusableCatalog, match=r"SQLite can't read tidegate.db \(.*\): its header, its schema or"):
+        await catalog.open()
+    await catalog.close()
+    assert path.read_bytes() == damaged
