@@ -154,6 +154,7 @@ async def analyze(answer: AsyncIterator[ResultSeries], context: QueryContext) ->
             f"time: {format_go_duration(took[Phase.READING])}",
             f"segments_read: {cost.segments_read}",
             f"segments_skipped: {cost.segments_skipped}",
+            f"segments_told: {cost.segments_told}",
             f"bytes: {cost.bytes_read}",
         ],
         "aggregate": [

@@ -42,6 +42,7 @@ class Cost:
 
     Attributes:
         segments_read: whose rows it worked on; ``segments_skipped``: of the same measurements, outside its times.
+        segments_told: that were not read, because their statistics tell what is asked.
         bytes_read: stored size of the column chunks that it works on, from the cache or not.
         rows_scanned: chosen by series and time; ``rows_told``: of the answer.
         seconds: by phase.
@@ -49,6 +50,7 @@ class Cost:
 
     segments_read: int = 0
     segments_skipped: int = 0
+    segments_told: int = 0
     bytes_read: int = 0
     series: int = 0
     rows_scanned: int = 0
@@ -60,7 +62,15 @@ class Cost:
         times = [f"{phase.value}_ms={self.seconds[phase] * 1e3:.3f}" for phase in Phase]
         counts = [
             f"{name}={getattr(self, name)}"
-            for name in ("segments_read", "segments_skipped", "bytes_read", "series", "rows_scanned", "rows_told")
+            for name in (
+                "segments_read",
+                "segments_skipped",
+                "segments_told",
+                "bytes_read",
+                "series",
+                "rows_scanned",
+                "rows_told",
+            )
         ]
         return ";".join((*counts, *times))
 

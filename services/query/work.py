@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from common.errors import Invalid, Unavailable
 from common.model import MIN_TIME_NS
-from services.query import newest
+from services.query import metadata, newest
 from services.query.context import QueryContext
 from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, split_by_columns
@@ -32,6 +32,7 @@ from services.query.telling import check_finite
 # Up to so many rows a query is worked out on the event loop: a thread costs more than the work.
 ROWS_ON_LOOP = 4_000
 SERIES_ON_LOOP = 4_000
+SEGMENTS_ON_LOOP = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,12 @@ class Work:
         self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None]
     ) -> AsyncGenerator[tuple[Task, Answer], None]:
         only = entries[0].measured if len(entries) == 1 else None
-        portions = [] if only is None else await self._portions(query, only, wanted[0])
+        told = None if only is None else await self._told(query, only)
+        left = only if only is None or told is None else replace(only, shards=told.rest)
+        portions = [] if left is None else await self._portions(query, left, wanted[0])
         if only is None or not portions:
             self._enter(Phase.READING)
-            task = await self._task(query, entries)
+            task = await self._task(query, entries, told)
             answer = await self._work(task)
             with self._held(_answer_bytes(answer)):
                 if len(answer):
@@ -119,6 +122,38 @@ class Work:
                 async for task, answer in answers:
                     if len(answer):
                         yield task, answer
+
+    # ------------------------------------------------------------ statistics
+
+    async def _told(self, query: Query, measured: Measured) -> metadata.Told | None:
+        """What the statistics of segments tell of *query*."""
+        if not query.calls or metadata.count_segments(measured.shards) <= SEGMENTS_ON_LOOP:
+            return metadata.tell(query, measured.shards, measured.tombstones)
+        return await asyncio.to_thread(metadata.tell, query, measured.shards, measured.tombstones)
+
+    async def _read_told(self, query: Query, measured: Measured, told: metadata.Told) -> Source:
+        """What *told* leaves to be read, and what it tells."""
+        names, read = fields_read(query), range_read(query)
+        rest = replace(measured, shards=told.rest)
+        self._count_needs(rest, names, *read)
+        found, pieces = await self._read(query, rest, names, *read)
+        if found.shards is not told.rest:
+            # Planned anew, and whole: the statistics are of segments that were replaced.
+            return Source(found.name, found.table, pieces)
+        self._context.running.cost.segments_told += told.segments
+        return Source(found.name, found.table, pieces, told.summaries)
+
+    async def _read(
+        self, query: Query, measured: Measured, names: Sequence[str], start_ns: int, stop_ns: int
+    ) -> tuple[Measured, list[Piece]]:
+        """As ``Reader.pieces``; where it only matters which rows have a value, and all have, no column is read."""
+        full = metadata.full_fields(query, measured.shards, start_ns, stop_ns)
+        if not full:
+            return await self._reader.pieces(measured, names, start_ns, stop_ns)
+        found, pieces = await self._reader.pieces(measured, (), start_ns, stop_ns)
+        if found.shards is not measured.shards and full != metadata.full_fields(query, found.shards, start_ns, stop_ns):
+            return await self._reader.pieces(found, names, start_ns, stop_ns)
+        return found, metadata.with_full_fields(pieces, full)
 
     # ------------------------------------------------------------ portions
 
@@ -161,7 +196,7 @@ class Work:
             self._enter(Phase.READING)
             gathered: list[Piece] = []
             for start_ns, stop_ns in portion.slices:
-                measured, pieces = await self._reader.pieces(measured, names, start_ns, stop_ns)
+                measured, pieces = await self._read(query, measured, names, start_ns, stop_ns)
                 if measured.generation != generation:
                     raise Unavailable(f"cannot read {measured.name!r}: it was dropped meanwhile")
                 found = await asyncio.to_thread(_gather, pieces, portion, start_ns, stop_ns)
@@ -214,7 +249,7 @@ class Work:
 
     # ------------------------------------------------------------ as a whole
 
-    async def _task(self, query: Query, entries: Sequence[Entry]) -> Task:
+    async def _task(self, query: Query, entries: Sequence[Entry], told: metadata.Told | None) -> Task:
         names = fields_read(query)
         start_ns, stop_ns = range_read(query)
         sources = []
@@ -222,9 +257,11 @@ class Work:
             if entry.derived is not None:
                 split = [key for key in query.keys if key in entry.schema.tag_columns]
                 sources.append(split_by_columns(entry.derived, split))
+            elif entry.measured is not None and told is not None:
+                sources.append(await self._read_told(query, entry.measured, told))
             elif entry.measured is not None:
                 self._count_needs(entry.measured, names, start_ns, stop_ns)
-                measured, pieces = await self._reader.pieces(entry.measured, names, start_ns, stop_ns)
+                measured, pieces = await self._read(query, entry.measured, names, start_ns, stop_ns)
                 sources.append(Source(entry.name, measured.table, pieces))
         return Task(query, combine(sources))
 

@@ -18,6 +18,7 @@ from services.query.engine.cells import Points, Runs, Sample, cut_runs, sample
 from services.query.engine.fill import carry, fill_column, fill_missing, fill_points
 from services.query.engine.frame import Rows
 from services.query.engine.functions import (
+    GIVES,
     LOOKS_BACK,
     MAKES_OWN_ROWS,
     NAME_IN_ERRORS,
@@ -129,7 +130,7 @@ class CallRun:
             return aggregates.integral(stream, int(call.options[0]), query.windows)
         taken = self._sample(ref, start_ns, stop_ns, windowed)
         if not taken.parts and taken.summary is None:
-            return _no_points(ref.type)
+            return _no_points(GIVES.get(call.name, ref.type))
         if call.name in aggregates.AGGREGATES:
             return aggregates.AGGREGATES[call.name](taken)
         return self._selected(call, taken, own_time)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from common.model import FieldType
 from services.query.engine.frame import Rows
 from services.query.engine.kernels import cut_windows
+from services.query.engine.summary import Summary
 from services.query.engine.vectors import Indexes, Vector, cast, zeros
 from services.query.engine.window import Windows
 
@@ -213,12 +214,14 @@ class Sample:
         type: type of the field in the whole query; parts are of it.
         ranks: place of each series code in ascending order of the series keys.
         windowed: whether the query has GROUP BY time().
+        summary: of further values, as runs that follow those of the parts; only for what needs no single value.
     """
 
     type: FieldType
     parts: list[Part]
     ranks: Indexes
     windowed: bool
+    summary: Summary | None = None
     _cells: Cells | None = field(default=None, repr=False)
     _rows: CellRows | None = field(default=None, repr=False)
 
@@ -229,19 +232,22 @@ class Sample:
         return self._cells
 
     def across(self, name: str) -> Indexes:
-        """An array of all parts' runs, joined."""
-        arrays = [getattr(part, name) for part in self.parts]
-        if len(arrays) == 1:
-            return arrays[0]  # type: ignore[no-any-return]
-        return np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+        """An array of all runs, joined."""
+        return _join([getattr(part, name) for part in (*self.parts, *self._summaries)])
 
     def partials(self, ufunc: np.ufunc) -> NDArray[Any]:
-        """*ufunc* over the values of each run, all parts joined."""
-        return _join([ufunc.reduceat(part.values, part.starts) for part in self.parts])
+        """*ufunc* over the values of each run, joined."""
+        of_parts = [ufunc.reduceat(part.values, part.starts) for part in self.parts]
+        return _join([*of_parts, *(summary.extreme(ufunc) for summary in self._summaries)])
 
     def counts(self) -> Indexes:
         """Number of values in each run."""
-        return _join([np.diff(np.append(part.starts, len(part.values))) for part in self.parts])
+        of_parts = [np.diff(np.append(part.starts, len(part.values))) for part in self.parts]
+        return _join([*of_parts, *(summary.counts for summary in self._summaries)])
+
+    @property
+    def _summaries(self) -> tuple[Summary, ...]:
+        return () if self.summary is None else (self.summary,)
 
     @property
     def rows(self) -> CellRows:

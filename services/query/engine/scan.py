@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from common.model import FieldType
 from services.query.engine.expressions import Binary, Constant, Expression, Leaf, Pattern, holds, match_words
 from services.query.engine.frame import Grouping, Piece, Rows, SeriesTable, choose_rows
 from services.query.engine.spec import Filter, Query, Ref, RefKind
+from services.query.engine.summary import Summary
 from services.query.engine.vectors import Indexes, Mask, Vector, cast, nulls
 
 
@@ -20,11 +21,13 @@ class Source:
 
     Attributes:
         pieces: of which no two hold the same series and time.
+        summaries: of each field, what is known of further rows; queries that need more of them don't have any.
     """
 
     name: str
     table: SeriesTable
     pieces: Sequence[Piece]
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
