@@ -85,11 +85,19 @@ class _Connection:
         return True
 
     def pull(self) -> bool:
-        """Read what is there; True when the answer is whole."""
+        """Read what is there; True when the answer is whole and all of the request is sent.
+
+        An answer may come before its request is out: a refusal does. What follows would be taken for its rest.
+        """
         piece = self.socket.recv(65536)
         if not piece:
-            raise ConnectionError(f"the server closed a connection after {self.answer!r}")
+            left = sum(map(len, self.unsent))
+            raise ConnectionError(f"the server closed a connection after {self.answer[:1000]!r}, {left} bytes unsent")
         self.answer += piece
+        return not self.unsent and self.is_answered()
+
+    def is_answered(self) -> bool:
+        """Whether the answer is whole."""
         head, separator, body = self.answer.partition(b"\r\n\r\n")
         if not separator:
             return False
@@ -98,6 +106,11 @@ class _Connection:
             if name.lower() == b"content-length":
                 return len(body) >= int(value)
         return True
+
+    def is_over(self) -> bool:
+        """Whether the server ends the connection behind this answer."""
+        head = self.answer.partition(b"\r\n\r\n")[0].lower()
+        return b"\r\nconnection: close" in head
 
 
 def send_all(plan: Plan) -> Figures:
@@ -113,11 +126,16 @@ def send_all(plan: Plan) -> Figures:
         requests.append([memoryview(head.encode()), content[at : at + size]])
         at += size
     poll = select.epoll()
-    by_fd = {}
-    for _ in range(plan.connections):
+    by_fd: dict[int, _Connection] = {}
+
+    def connect() -> _Connection:
         connection = _Connection(plan)
         by_fd[connection.socket.fileno()] = connection
         poll.register(connection.socket.fileno(), select.EPOLLIN)
+        return connection
+
+    for _ in range(plan.connections):
+        connect()
     times: list[float] = []
     refusals: list[str] = []
     following = iter(requests)
@@ -134,17 +152,26 @@ def send_all(plan: Plan) -> Figures:
             poll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
         return 1
 
-    for connection in by_fd.values():
+    for connection in list(by_fd.values()):
         busy += begin(connection)
     while busy:
         for fd, events in poll.poll(60):
             connection = by_fd[fd]
+            whole = False
             if events & select.EPOLLOUT and connection.push():
                 poll.modify(fd, select.EPOLLIN)
-            if events & ~select.EPOLLOUT and connection.pull():
+                whole = connection.is_answered()
+            if events & ~select.EPOLLOUT:
+                whole = connection.pull()
+            if whole:
                 times.append(time.perf_counter() - connection.sent_at)
                 if not connection.answer.startswith(b"HTTP/1.1 204"):
                     refusals.append(connection.answer.decode(errors="replace"))
+                if connection.is_over():
+                    poll.unregister(fd)
+                    del by_fd[fd]
+                    connection.socket.close()
+                    connection = connect()
                 busy += begin(connection) - 1
     seconds = time.perf_counter() - started
     times.sort()
