@@ -188,6 +188,29 @@ def sweeper_at(storage: Storage, now_ns: int) -> Sweeper:
     return Sweeper(*parts, keep_ms=0, now_ms=lambda: now_ns // 1_000_000)
 
 
+async def test_what_is_written_just_before_the_new_numbers_are_in_force_is_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = renumber_module.Renumbering._copy
+    calls_of_copy: list[int] = []
+
+    async def write_late(self: Any, olds: Any) -> None:
+        await copy(self, olds)
+        calls_of_copy.append(len(olds))
+        if len(calls_of_copy) == 3:  # the segments have been looked at, and those born since are copied
+            await calls.append(make_block(SERIES[:1], [30]))
+            await calls.append(make_block(fresh, [30]))
+
+    fresh = series_ids(1, seed=9)
+    async with running(tmp_path) as (calls, storage):
+        await fill(calls)
+        monkeypatch.setattr(renumber_module.Renumbering, "_copy", write_late)
+        await delete_series(calls, storage, 0, 3)
+        await until(lambda: cpu(storage).epoch > 0)
+        assert calls_of_copy == [3, 0, 0]
+        assert await keys(calls) == [*(keys_of(SERIES)[n] for n in (*KEPT, 0)), *keys_of(fresh)]
+
+
 async def test_containers_that_come_and_go_leave_nothing_under_retention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
