@@ -1,7 +1,8 @@
 """How a SELECT over many rows is cut into portions that are read, worked out and told one after the other · pure.
 
 Memory is bounded by the portion, not by the answer. Rows without GROUP BY are cut by time; with it, groups are taken
-together as far as there is room. Sizes are estimates: rows lie evenly in a segment's time and among its series.
+together as far as there is room. Functions that allow it are folded over ranges of time. Sizes are estimates: rows lie
+evenly in a segment's time and among its series.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from services.query.engine.fold import can_fold
 from services.query.engine.frame import Grouping
 from services.query.engine.scan import takes_ends
 from services.query.engine.spec import Query
@@ -24,6 +26,8 @@ VALUE_BYTES = 17
 # And while it lies decoded: time, and a value and mask a column.
 DECODED_ROW_BYTES = 8
 DECODED_VALUE_BYTES = 9
+# And a group's window in each partial result of a call, while two are made one.
+FOLDED_BYTES = 128
 # Rows without functions are worked out in portions of so many bytes.
 WORK_BYTES = 64 << 20
 
@@ -38,11 +42,13 @@ class Portion:
         wanted: marks the series, by code.
         slices: ranges of time, ascending, that are read one after the other.
         by_slice: each slice is worked out and told by itself; else the rows of all are gathered first.
+        folded: each slice is worked out by itself, and all are told together.
     """
 
     wanted: Mask
     slices: tuple[Range, ...]
     by_slice: bool
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,11 @@ def plan_portions(
     if not share or (at_work <= most_rows and in_all <= most_decoded):
         return []
     slices = time_slices(segments, *read, most_decoded)
+    if can_fold(query):
+        groups = len(np.unique(grouping.of_series[wanted]))
+        if groups * _count_windows(query, slices) * len(query.leaves) * FOLDED_BYTES <= room.calls:
+            finer = time_slices(segments, *read, max(1, int(min(most_rows / share, most_decoded))))
+            return [Portion(wanted, finer, by_slice=True, folded=True)]
     if not query.keys:
         if query.calls:
             return [Portion(wanted, slices, by_slice=False)]
@@ -162,6 +173,13 @@ def plan_portions(
         else:
             portions.append(Portion(chosen, slices, by_slice=False))
     return portions[::-1] if query.descending else portions
+
+
+def _count_windows(query: Query, slices: Sequence[Range]) -> int:
+    """Windows of a group that may have rows."""
+    if query.windows is None or not slices:
+        return 1
+    return (slices[-1][1] - slices[0][0]) // query.windows.width_ns + 2
 
 
 def _finer(segments: Sequence[Segment], query: Query, told: float, decoded: int) -> tuple[Range, ...]:

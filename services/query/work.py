@@ -6,7 +6,7 @@ I/O, limits and memory are here; what is computed is ``engine/``. Source: design
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,7 @@ from services.query.context import QueryContext
 from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, split_by_columns
 from services.query.engine.expressions import has_pattern
+from services.query.engine.fold import Fold
 from services.query.engine.frame import Piece, gather_piece
 from services.query.engine.run import Task
 from services.query.engine.scan import Source, choose_series
@@ -104,6 +105,9 @@ class Work:
         told = None if only is None else await self._told(query, only)
         left = only if only is None or told is None else replace(only, shards=told.rest)
         portions = [] if left is None else await self._portions(query, left, wanted[0])
+        if portions and only is not None and told is not None:
+            # Between two portions segments may be replaced: what is told of and what is read would not fit together.
+            portions = await self._portions(query, only, wanted[0])
         if only is None or not portions:
             self._enter(Phase.READING)
             task = await self._task(query, entries, told)
@@ -117,8 +121,7 @@ class Work:
         # The conditions on tags have chosen the series already.
         query = replace(query, filters=tuple(each for each in query.filters if not each.only_tags))
         for portion in portions:
-            steps = self._by_slice if portion.by_slice else self._at_once
-            async with aclosing(steps(query, only, names, portion)) as answers:
+            async with aclosing(self._portion(query, only, names, portion)) as answers:
                 async for task, answer in answers:
                     if len(answer):
                         yield task, answer
@@ -173,6 +176,32 @@ class Work:
 
         return await asyncio.to_thread(plan) if measured.table.count > SERIES_ON_LOOP else plan()
 
+    def _portion(
+        self, query: Query, measured: Measured, names: Sequence[str], portion: Portion
+    ) -> AsyncGenerator[tuple[Task, Answer], None]:
+        if portion.folded:
+            return self._folded(query, measured, names, portion)
+        if portion.by_slice:
+            return self._by_slice(query, measured, names, portion)
+        return self._at_once(query, measured, names, portion)
+
+    async def _folded(
+        self, query: Query, measured: Measured, names: Sequence[str], portion: Portion
+    ) -> AsyncGenerator[tuple[Task, Answer], None]:
+        """All slices together, of each of which only the partial results are kept."""
+        fold = Fold(query)
+        with self._budget.claim() as claim:
+            for start_ns, stop_ns in portion.slices:
+                asked = replace(query, start_ns=start_ns, stop_ns=stop_ns)
+                one = replace(portion, slices=((start_ns, stop_ns),))
+                async with aclosing(self._at_once(asked, measured, names, one, fold.take)) as steps:
+                    async for _ in steps:
+                        claim.take(fold.nbytes - claim.size)
+            task = Task(query, Source(measured.name, measured.table, ()))
+            answer = await self._work(task, fold.answer)
+            with self._held(_answer_bytes(answer)):
+                yield task, answer
+
     async def _by_slice(
         self, query: Query, measured: Measured, names: Sequence[str], portion: Portion
     ) -> AsyncGenerator[tuple[Task, Answer], None]:
@@ -188,9 +217,14 @@ class Work:
                 return
 
     async def _at_once(
-        self, query: Query, measured: Measured, names: Sequence[str], portion: Portion
+        self,
+        query: Query,
+        measured: Measured,
+        names: Sequence[str],
+        portion: Portion,
+        run: Callable[[Task], Answer] | None = None,
     ) -> AsyncGenerator[tuple[Task, Answer], None]:
-        """All slices of the portion together."""
+        """All slices of the portion together, worked out by *run*, ``Task.run`` if it is None."""
         table, generation = measured.table, measured.generation
         with self._budget.claim() as claim:
             self._enter(Phase.READING)
@@ -205,7 +239,7 @@ class Work:
                 claim.take(size)
                 gathered += found
             task = Task(query, Source(measured.name, table, gathered))
-            answer = await self._work(task)
+            answer = await self._work(task, run)
             with self._held(_answer_bytes(answer)):
                 yield task, answer
 
@@ -265,7 +299,8 @@ class Work:
                 sources.append(Source(entry.name, measured.table, pieces))
         return Task(query, combine(sources))
 
-    async def _work(self, task: Task) -> Answer:
+    async def _work(self, task: Task, run: Callable[[Task], Answer] | None = None) -> Answer:
+        run = run or Task.run
         self._enter(Phase.AGGREGATING)
         if _is_quick(task.query, task.source.table.count):
             rows = task.choose()
@@ -274,9 +309,9 @@ class Work:
         self._count_points(rows)
         with self._held(rows * row_bytes(task.query)):
             if rows <= ROWS_ON_LOOP and _is_quick(task.query, task.source.table.count):
-                answer = task.run()
+                answer = run(task)
             else:
-                answer = await asyncio.to_thread(task.run)
+                answer = await asyncio.to_thread(run, task)
         check_finite(answer.columns)
         self._enter(Phase.PLANNING)
         return answer

@@ -110,6 +110,10 @@ def rows_of(answer: list[ResultSeries]) -> dict[Any, list[Any]]:
     "SELECT mean(v) FROM m WHERE time >= 0 AND time < 5000s GROUP BY time(100s), h", "SELECT sum(v) FROM m GROUP BY h",
     "SELECT sum(v) FROM m WHERE h = 'h3'", "SELECT max(v), w FROM m GROUP BY h", "SELECT v FROM m WHERE time > 100s",
     "SELECT sum(w) FROM (SELECT v, w FROM m WHERE v > 3) GROUP BY h",
+    "SELECT count(v), sum(v), mean(w), min(v), max(v), first(v), last(v), spread(v), mean(v) FROM m",
+    "SELECT max(w) FROM m", "SELECT first(v) FROM m WHERE h = 'h3'", "SELECT last(v) FROM m", "SELECT min(w) FROM m",
+    "SELECT mean(v) + max(w) FROM m WHERE w > 3 GROUP BY h ORDER BY time DESC",
+    "SELECT last(v), count(w) FROM m WHERE time >= 0 AND time < 7000s GROUP BY time(10m) fill(previous)",
     "SELECT difference(mean(v)) FROM m WHERE time >= 700s AND time < 5000s GROUP BY time(10s), h",
 ])  # fmt: skip
 async def test_portions_and_the_whole_agree(text: str) -> None:
@@ -155,6 +159,10 @@ async def test_an_answer_larger_than_the_memory_is_told() -> None:
             answer = await told(storage, text, reader)
             assert sum(series.rows for series in answer) == (40 if "sum" in text else 80_000)
             assert budget.used_bytes <= budget.limit_bytes
+        # One group of more rows than fit: its partial results do.
+        (one,) = await told(storage, "SELECT mean(v), max(v), first(w), spread(w), count(w) FROM m", reader)
+        values = [np.asarray(column.values).tolist() for column in one.own_columns[1:]]
+        assert values == [[99.5], [199.0], [0], [39], [80_000]]
         with pytest.raises(Unavailable):
             await told(storage, "SELECT median(v) FROM m", reader)
 
