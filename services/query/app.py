@@ -32,6 +32,7 @@ from services.query.running import Queries
 from services.query.segments import Reader
 from services.query.slots import Slots
 from services.query.statements import EXECUTORS, EXECUTORS_OF_1X
+from services.query.trim import trimming
 
 log = get_logger("query")
 
@@ -141,6 +142,7 @@ def build(settings: QuerySettings, url: Callable[[], str | None]) -> web.Applica
         yield
         await client.close()
 
+    trim = trimming(lambda: query.budget.used_bytes)
     registration = shared.registration(client, settings.storage_url, "query", url)
-    app.cleanup_ctx.extend([keep_client, query.follow, registration, _load_kernels])
+    app.cleanup_ctx.extend([trim, keep_client, query.follow, registration, _load_kernels])
     return app
