@@ -44,7 +44,8 @@ class SeriesIndex:
 
     @property
     def count(self) -> int:
-        return len(self._keys)
+        """Number of series in ``table``: those that ``extend``, in another thread, is about to add don't count yet."""
+        return self.table.count
 
     @property
     def nbytes(self) -> int:
@@ -53,7 +54,7 @@ class SeriesIndex:
 
     def extend(self, ids: SeriesIds, keys: Sequence[bytes]) -> None:
         """Take in series with the next codes."""
-        first = self.count
+        first = len(self._keys)
         self._ids = np.concatenate((self._ids, ids))
         self._keys.extend(keys)
         lost = np.flatnonzero(ids[:, 0] == NO_SERIES)
@@ -62,7 +63,7 @@ class SeriesIndex:
         # Of two series with one id the later one counts: the other one's tags were damaged, and came again.
         self._order = np.lexsort((-np.arange(len(self._ids)), self._ids[:, 1], self._ids[:, 0]))
         self._add_tags(first, keys)
-        count = self.count
+        count = len(self._keys)
         codes = {key: _grown(column, count) for key, column in self._codes.items()}
         self._codes = codes
         words = {key: _word_array(places) for key, places in self._words.items()}
@@ -79,7 +80,7 @@ class SeriesIndex:
                 at.append(code)
                 words.append(word)
         for tag, (at, words) in found.items():
-            column = _grown(self._codes.get(tag, np.zeros(0, np.int32)), self.count)
+            column = _grown(self._codes.get(tag, np.zeros(0, np.int32)), len(self._keys))
             column[at] = words
             self._codes[tag] = column
 
