@@ -45,10 +45,11 @@ check: $(VENV)/.installed-test ## ruff, mypy --strict, import rules
 cases: $(VENV)/.installed-test ## run the case tables alone
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadgroup -k "cases or examples" $(PYTEST_ARGS)
 
-bench: $(VENV)/.installed-test ## compare with InfluxDB 1.6.7 and VictoriaMetrics on this machine (BENCH_ARGS=--quick QUERY_BENCH_ARGS=--quick)
+bench: $(VENV)/.installed-test ## compare with InfluxDB 1.6.7 and VictoriaMetrics on this machine (BENCH_ARGS=--quick QUERY_BENCH_ARGS=--quick VOLUMES_ARGS=million)
 	@sh tests/install-tools.sh bench
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 	$(BIN)/python -m tests.bench.queries $(QUERY_BENCH_ARGS)
+	$(if $(VOLUMES_ARGS),$(BIN)/python -m tests.bench.volumes $(VOLUMES_ARGS))
 
 faults: $(VENV)/.installed-test ## the slow fault suites: kills, full disks, cut connections
 	$(BIN)/python -m pytest -v -s tests/faults $(PYTEST_ARGS)

@@ -49,8 +49,8 @@ class Server(ABC):
     def make_database(self, name: str) -> None: ...
 
     @abstractmethod
-    def count(self, database: str) -> int:
-        """Points of the cpu table that are stored in *database*."""
+    def count(self, database: str, measurement: str = "cpu") -> int:
+        """Points of *measurement* that are stored in *database*, by the first of the fields that all loads have."""
 
     @property
     def url(self) -> str:
@@ -159,9 +159,9 @@ class Tidegate(Server):
         assert self._stack is not None
         return FORMS[credential](self._stack, database, count)
 
-    def count(self, database: str) -> int:
+    def count(self, database: str, measurement: str = "cpu") -> int:
         assert self._stack is not None
-        rows = self._stack.rows(f"SELECT count({workload.FIELDS[0]}) FROM cpu", database)
+        rows = self._stack.rows(f"SELECT count({workload.FIELDS[0]}) FROM {measurement}", database)
         return int(rows[0][1]) if rows else 0
 
 
@@ -204,8 +204,8 @@ class Influx(Server):
     def make_database(self, name: str) -> None:
         requests.post(self.url + "/query", params={"q": f'CREATE DATABASE "{name}"'}, timeout=30).raise_for_status()
 
-    def count(self, database: str) -> int:
-        params = {"db": database, "q": f"SELECT count({workload.FIELDS[0]}) FROM cpu"}
+    def count(self, database: str, measurement: str = "cpu") -> int:
+        params = {"db": database, "q": f"SELECT count({workload.FIELDS[0]}) FROM {measurement}"}
         answer: Any = requests.get(self.url + "/query", params=params, timeout=120).json()["results"][0]
         return int(answer["series"][0]["values"][0][1]) if "series" in answer else 0
 
@@ -231,20 +231,20 @@ class Victoria(Server):
     def make_database(self, name: str) -> None:
         """Nothing to make: the name becomes a label."""
 
-    def count(self, database: str) -> int:
+    def count(self, database: str, measurement: str = "cpu") -> int:
         """What it has taken is found only after a while: counted until that does not change any more."""
         before = -1
         for _ in range(10):
             requests.get(self.url + "/internal/force_flush", timeout=60).raise_for_status()
-            found = self._count(database)
+            found = self._count(database, measurement)
             if found == before:
                 break
             before = found
             time.sleep(1)
         return before
 
-    def _count(self, database: str) -> int:
-        query = f'sum(count_over_time(cpu_{workload.FIELDS[0]}{{db="{database}"}}[10y]))'
+    def _count(self, database: str, measurement: str) -> int:
+        query = f'sum(count_over_time({measurement}_{workload.FIELDS[0]}{{db="{database}"}}[10y]))'
         at_s = workload.START_NS // 1_000_000_000 + 5 * 365 * 86_400
         params = {"query": query, "time": str(at_s), "nocache": "1"}
         answer: Any = requests.get(self.url + "/api/v1/query", params=params, timeout=120).json()

@@ -5,6 +5,8 @@
 | million | one point in each of a million series | rate, peak memory, bytes a series of each process, a start |
 | ints, walks, hosts | random 0-99; random walks; the hosts' table | bytes a value on disk once compaction is at rest |
 | growth | the hosts' table, again and again (Tidegate alone) | rate of each tenth, a start |
+
+After each of them the points are counted; the exit status is 1 where some are missing or too many.
 """
 
 from __future__ import annotations
@@ -44,8 +46,11 @@ def main() -> int:
     parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=["tidegate", "influxdb"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--rows", type=int, default=10_000_000, help="of growth")
+    parser.add_argument("--series", type=int, default=1_000_000, help="of million")
+    parser.add_argument("--values", type=int, default=10_000_000, help="of ints, walks and hosts")
     arguments = parser.parse_args()
     os.environ.update(SOON)
+    is_right = True
     with tempfile.TemporaryDirectory(prefix="tidegate-volumes-") as folder:
         for suite in arguments.suites:
             names = ["tidegate"] if suite == "growth" else arguments.servers
@@ -55,22 +60,22 @@ def main() -> int:
                     server.start()
                     try:
                         if suite == "growth":
-                            _grow(server, Path(folder), arguments.rows)
+                            is_right &= _grow(server, Path(folder), arguments.rows)
                         elif suite == "million":
-                            _million(server, Path(folder))
+                            is_right &= _million(server, Path(folder), arguments.series)
                         else:
-                            _disk(server, Path(folder), suite)
+                            is_right &= _disk(server, Path(folder), suite, arguments.values)
                     finally:
                         server.stop()
-    return 0
+    return 0 if is_right else 1
 
 
-def _million(server: Server, folder: Path) -> None:
-    """A million series, one point each."""
+def _million(server: Server, folder: Path, series: int) -> bool:
+    """A million series, one point each; whether all is stored."""
     before = _memory_by_process(server)
     cpu_s = server.cpu_s()
     with MemoryWatch(server) as memory:
-        figures = _send(server, "million", folder, workload.many_series(1_000_000))
+        figures = _send(server, "million", folder, workload.many_series(series))
         _wait_at_rest(server)
     _print(
         server,
@@ -81,22 +86,24 @@ def _million(server: Server, folder: Path) -> None:
         peak_mb=memory.peak_bytes / 1e6,
     )
     for name, used in _memory_by_process(server).items():
-        print(f"    {name:<20}{(used - before.get(name, 0)) / 1e6:8.0f} bytes a series")
+        print(f"    {name:<20}{(used - before.get(name, 0)) / series:8.0f} bytes a series")
     _restart(server, "million")
+    return _is_whole(server, "million", figures, series)
 
 
-def _disk(server: Server, folder: Path, shape: str) -> None:
-    """Bytes a value once everything is at rest."""
+def _disk(server: Server, folder: Path, shape: str, values: int) -> bool:
+    """Bytes a value once everything is at rest; whether all is stored."""
     before = _bytes_at_rest(server)
-    values = 10_000_000
     figures = _send(server, shape, folder, workload.shaped(shape, values))
     _wait_at_rest(server)
     used = _bytes_at_rest(server) - before
     _print(server, shape, refused=figures.refused, bytes_a_value=used / values)
+    points = values // len(workload.FIELDS)
+    return _is_whole(server, shape, figures, points, workload.measurement_of(shape))
 
 
-def _grow(server: Server, folder: Path, rows: int) -> None:
-    """The rate while the bucket grows, then a start."""
+def _grow(server: Server, folder: Path, rows: int) -> bool:
+    """The rate while the bucket grows, then a start; whether all is stored."""
     server.make_database("growth")
     rates: list[float] = []
     piece = workload.HOSTS * GROWTH_STEPS
@@ -115,6 +122,14 @@ def _grow(server: Server, folder: Path, rows: int) -> None:
         server, "growth", last_to_first=median(rates[-tenth:]) / median(rates[:tenth]), peak_mb=memory.peak_bytes / 1e6
     )
     _restart(server, "growth")
+    return _is_whole(server, "growth", figures, len(rates) * piece)
+
+
+def _is_whole(server: Server, suite: str, figures: load.Figures, points: int, measurement: str = "cpu") -> bool:
+    """Count what is stored of *points* that were sent; what was refused may be there or not."""
+    stored = server.count(suite, measurement)
+    _print(server, suite, sent=points, stored=stored, bodies_refused=figures.refused)
+    return points - figures.refused * LINES_A_BODY <= stored <= points
 
 
 def _restart(server: Server, suite: str) -> None:
