@@ -108,7 +108,7 @@ class MsgpackWhole:
             if self._kept > MAX_KEPT_BYTES:
                 raise Unprocessable(f"an answer of over {MAX_KEPT_BYTES} bytes in MessagePack has to be chunked")
             if piece.ends:
-                self._series.append(_series(piece.head, self._count, b"".join(self._rows), partial=False))
+                self._series.append(_series(piece.head, self._count, b"".join(self._rows), partial=piece.cut))
                 self._rows, self._count = [], 0
         return b""
 
