@@ -148,6 +148,21 @@ async def test_a_head_that_is_on_its_way_is_no_idle_connection(tmp_path: Path) -
         assert await connection.rest() == b""
 
 
+async def test_a_refusal_before_the_body_is_out_leaves_the_connection_for_the_next_request(tmp_path: Path) -> None:
+    async with running(tmp_path, memory_bytes=1000) as parts:
+        connection = await Connection.open(parts)
+        for _ in range(60):
+            connection.send(WRITE + b"Content-Length: 300000\r\n\r\n" + bytes(100_000))
+            head = await connection.head()
+            assert head.startswith(b"HTTP/1.1 503")
+            assert b"Connection: close" not in head
+            length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+            await connection.reader.readexactly(length)
+            connection.send(bytes(200_000) + b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await connection.head()).startswith(b"HTTP/1.1 204")
+        connection.writer.close()
+
+
 async def test_requests_in_a_row_on_one_connection(parts: Parts) -> None:
     connection = await Connection.open(parts)
     connection.send((WRITE + b"Content-Length: 5\r\n\r\nm v=1") * 50)
