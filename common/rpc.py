@@ -14,23 +14,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from common import wire
+from common.connections import CONNECT_TIMEOUT_S, Connections, Place, find_place
 from common.errors import InfluxError, Invalid, TooLarge, Unauthorized, Unavailable, error_of
 from common.log import get_logger
 from common.messages import CALLERS
+from common.rpc_parts import Closing, Pieces, read_part
 from common.wire import Buffer, Keys
 
 log = get_logger("rpc")
+PATH = "/rpc/"
 MAX_PART_BYTES = 64 << 20
 # A call's digest of up to this much is made in the event loop (1 ms); of more in a thread.
 INLINE_CALL_BYTES = 1 << 20
+# Calls of up to so many bytes, all at hand, go out in one write over a connection of ours; others through aiohttp.
+SMALL_CALL_BYTES = 64 << 10
 # Answers of up to this many bytes leave in one write; larger ones part by part.
 SMALL_ANSWER_BYTES = 1 << 20
+# How long the head of a call may be on its way.
+HEAD_TIMEOUT_S = 10.0
 # A caller that takes nothing of an answer for so long is given up: what it holds here is not free.
 SEND_TIMEOUT_S = 90.0
 STATUS_OF_ERROR = 460  # any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
+
+# How an answer fails to come.
+_BROKEN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, asyncio.IncompleteReadError, OSError)
 
 
 def now_ms() -> int:
@@ -51,13 +62,15 @@ class Answer:
 class StreamedAnswer:
     """An answer whose parts are read as they come. A cut answer raises Unavailable, never ends early."""
 
-    def __init__(self, head: Any, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, head: Any, pieces: Pieces) -> None:
         self.head = head
-        self._pieces = _Pieces(response.content)
+        self._pieces = pieces
 
     async def parts(self) -> AsyncIterator[bytes]:
-        async for part in _read_answer_parts(self._pieces):
+        while isinstance(part := await read_part(self._pieces, MAX_PART_BYTES), bytes):
             yield part
+        if part.code != wire.END_CODE or not await self._pieces.at_end():
+            raise Unavailable("an answer did not end as it should")
 
 
 class RpcClient:
@@ -72,15 +85,17 @@ class RpcClient:
         self._caller = caller
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
 
     async def open(self) -> None:
-        """Open the connection pool; needs the running loop."""
+        """Open the connection pools; needs the running loop."""
+        self._connections = Connections(self._max_connections)
         connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=60, ttl_dns_cache=5)
-        self._session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None, sock_connect=3)
-        )
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
     async def close(self) -> None:
+        if self._connections is not None:
+            self._connections.close()
         if self._session is not None:
             await self._session.close()
 
@@ -128,36 +143,68 @@ class RpcClient:
         *timeout_s* bounds the wait for each piece of the answer, not the whole of it; None = no bound (feeds).
         An exception raised by *parts* itself ends the call and is raised here.
         """
-        if self._session is None:
+        if self._session is None or self._connections is None:
             raise RuntimeError("the RPC client is not open")
         audience = method.partition(".")[0]
+        source_error: list[BaseException] = []
+        headers, body = await self._encode(method, head, parts, source_error)
+        place = find_place(url)
+        try:
+            if place is not None and isinstance(body, bytes) and len(body) <= SMALL_CALL_BYTES:
+                connection = await self._connections.acquire(place)
+                try:
+                    message, content = await connection.ask(_request(place, method, headers, body), timeout_s)
+                    pieces = Pieces(content)
+                    yield StreamedAnswer(await _read_answer_head(message.code, message.headers, pieces, method), pieces)
+                finally:
+                    self._connections.release(connection)
+            else:
+                timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
+                target = f"{url}/rpc/{method}"
+                async with self._session.post(target, data=body, headers=headers, timeout=timeout) as response:
+                    pieces = Pieces(response.content)
+                    answer_head = await _read_answer_head(response.status, response.headers, pieces, method)
+                    yield StreamedAnswer(answer_head, pieces)
+        except _BROKEN as error:
+            if source_error:
+                raise source_error[0] from None
+            raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
+
+    async def _encode(
+        self,
+        method: str,
+        head: Any,
+        parts: Sequence[Buffer] | AsyncIterable[Buffer],
+        source_error: list[BaseException],
+    ) -> tuple[dict[str, str], bytes | AsyncIterator[bytes]]:
+        """Headers and body of a call, signed; an exception that streamed *parts* raise is put into *source_error*."""
         encoded = wire.encode_head(head)
         nonce = secrets.token_bytes(wire.NONCE_BYTES)
         expires_ms = now_ms() + wire.LIFETIME_MS
+        audience = method.partition(".")[0]
         headers = {
             wire.CALL_HEADER: wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded),
             wire.HEAD_HEADER: str(len(encoded)),
             "Content-Type": wire.CONTENT_TYPE,
         }
-        source_error: list[BaseException] = []
-        body: Any
-        if isinstance(parts, Sequence):
-            if sum(map(len, parts)) <= INLINE_CALL_BYTES:
-                body = b"".join(wire.encode_call(self._keys, nonce, encoded, parts))
-            else:
-                body = await asyncio.to_thread(_join_call, self._keys, nonce, encoded, parts)
-        else:
-            body = _stream_call(self._keys.signing, nonce, encoded, parts, source_error)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=timeout_s)
-        try:
-            target = f"{url}/rpc/{method}"
-            async with self._session.post(target, data=body, headers=headers, timeout=timeout) as response:
-                answer_head = await _read_answer_head(response, method)
-                yield StreamedAnswer(answer_head, response)
-        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
-            if source_error:
-                raise source_error[0] from None
-            raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
+        if not isinstance(parts, Sequence):
+            return headers, _stream_call(self._keys.signing, nonce, encoded, parts, source_error)
+        if sum(map(len, parts)) <= INLINE_CALL_BYTES:
+            return headers, _join_call(self._keys, nonce, encoded, parts)
+        return headers, await asyncio.to_thread(_join_call, self._keys, nonce, encoded, parts)
+
+
+def _request(place: Place, method: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """A whole HTTP request."""
+    lines = (
+        f"POST /rpc/{method} HTTP/1.1",
+        f"Host: {place.host_header}",
+        *map(": ".join, headers.items()),
+        f"Content-Length: {len(body)}",
+        "",
+        "",
+    )
+    return "\r\n".join(lines).encode() + body
 
 
 def _join_call(keys: Keys, nonce: bytes, head: bytes, parts: Sequence[Buffer]) -> bytes:
@@ -179,90 +226,17 @@ async def _stream_call(
     yield wire.SEAL_PREFIX + digest.seal(key, nonce)
 
 
-async def _read_answer_head(response: aiohttp.ClientResponse, method: str) -> Any:
-    size = int(response.headers.get(wire.HEAD_HEADER, "0"))
-    head = wire.decode_head(await response.content.readexactly(size)) if size else None
-    if response.status == 200:
+async def _read_answer_head(status: int, headers: Mapping[str, str], pieces: Pieces, method: str) -> Any:
+    size = int(headers.get(wire.HEAD_HEADER, "0"))
+    head = wire.decode_head(await pieces.take(size)) if size else None
+    if status == 200:
         return head
-    if response.status == STATUS_OF_ERROR and isinstance(head, dict):
+    if status == STATUS_OF_ERROR and isinstance(head, dict):
         details = head.get("details") or {}
         raise error_of(head["code"], head["message"], head.get("retry_after_s"), {**details, "answered": True})
     # The call itself was refused (401, 400, 404): a fault between our own services, not the client's.
-    log.error("internal call refused", method=method, status=response.status)
-    raise Unavailable(f"the call {method} was refused with {response.status}")
-
-
-async def _read_answer_parts(pieces: _Pieces) -> AsyncIterator[bytes]:
-    while True:
-        part = await _read_part(pieces, MAX_PART_BYTES)
-        if isinstance(part, bytes):
-            yield part
-        elif part.code == 2:
-            return
-        else:
-            raise Unavailable("an answer did not end as it should")
-
-
-# ---------------------------------------------------------------- reading parts
-
-
-@dataclass(frozen=True, slots=True)
-class _Closing:
-    code: int
-    payload: bytes
-
-
-class _Pieces:
-    """A body read in whatever pieces it comes: a part takes three reads, of which StreamReader's own cost 7 us each."""
-
-    __slots__ = ("_at", "_content", "_piece")
-
-    def __init__(self, content: aiohttp.StreamReader) -> None:
-        self._content = content
-        self._piece = b""
-        self._at = 0
-
-    async def take(self, size: int) -> bytes:
-        """The next *size* bytes. Raises IncompleteReadError on a cut."""
-        stop = self._at + size
-        if stop <= len(self._piece):
-            taken = self._piece[self._at : stop]
-            self._at = stop
-            return taken
-        pieces = [self._piece[self._at :]]
-        missing = size - len(pieces[0])
-        while missing > 0:
-            piece = await self._content.readany()
-            if not piece:
-                raise asyncio.IncompleteReadError(b"".join(pieces), size)
-            pieces.append(piece)
-            missing -= len(piece)
-        self._piece = pieces[-1]
-        self._at = len(self._piece) + missing
-        pieces[-1] = self._piece[: self._at]
-        return b"".join(pieces)
-
-    async def at_end(self) -> bool:
-        return self._at == len(self._piece) and not await self._content.readany()
-
-
-async def _read_part(pieces: _Pieces, max_bytes: int) -> bytes | _Closing:
-    """The next bin object, or the closing ext object. Raises Invalid on anything else, IncompleteReadError on a cut."""
-    first = (await pieces.take(1))[0]
-    if first == 0xC4:
-        size = (await pieces.take(1))[0]
-    elif first == 0xC5:
-        size = int.from_bytes(await pieces.take(2), "big")
-    elif first == 0xC6:
-        size = int.from_bytes(await pieces.take(4), "big")
-    elif first == 0xC7:
-        size, code = await pieces.take(2)
-        return _Closing(code, await pieces.take(size))
-    else:
-        raise Invalid("a part of a call is not a bin object")
-    if size > max_bytes:
-        raise TooLarge(f"a part of {size} bytes is over the limit of {max_bytes}")
-    return await pieces.take(size)
+    log.error("internal call refused", method=method, status=status)
+    raise Unavailable(f"the call {method} was refused with {status}")
 
 
 # ---------------------------------------------------------------- being called
@@ -278,7 +252,7 @@ class Call:
         self,
         caller: str,
         head: Any,
-        content: aiohttp.StreamReader,
+        pieces: Pieces,
         key: bytes,
         nonce: bytes,
         content_length: int | None = None,
@@ -286,7 +260,7 @@ class Call:
         self.caller = caller
         self.head = head
         self.content_length = content_length
-        self._pieces = _Pieces(content)
+        self._pieces = pieces
         self._key = key
         self._nonce = nonce
         self._sealed = False
@@ -297,15 +271,15 @@ class Call:
         digest = wire.PartsDigest()
         try:
             while True:
-                part = await _read_part(self._pieces, max_part_bytes)
-                if isinstance(part, _Closing):
+                part = await read_part(self._pieces, max_part_bytes)
+                if isinstance(part, Closing):
                     break
                 digest.update(part)
                 yield part
         except asyncio.IncompleteReadError:
             raise Invalid("the body of a call is cut") from None
         expected = digest.seal(self._key, self._nonce)
-        if part.code != 1 or not secrets.compare_digest(part.payload, expected):
+        if part.code != wire.SEAL_CODE or not secrets.compare_digest(part.payload, expected):
             raise Unauthorized("the seal of the call is wrong")
         if not await self._pieces.at_end():
             raise Invalid("bytes after the seal of a call")
@@ -352,10 +326,8 @@ class RpcServer:
         if unknown:
             raise ValueError(f"methods of {audience} that common/messages.py does not list: {sorted(unknown)}")
 
-    def add_to(self, app: web.Application) -> None:
-        app.router.add_post("/rpc/{method}", self.handle)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request whose path begins with ``PATH``."""
         try:
             call, handler = await self._admit(request)
         except InfluxError as error:
@@ -367,19 +339,26 @@ class RpcServer:
         try:
             reply = await handler(call)
         except Exception as error:
-            return _error_response(error, request.path)
+            return _error_response(request, error)
         return await self._send(request, reply)
 
-    async def _admit(self, request: web.Request) -> tuple[Call, Handler]:
+    async def _admit(self, request: web.BaseRequest) -> tuple[Call, Handler]:
+        if request.method != hdrs.METH_POST:
+            raise Invalid("a call is a POST")
         claim = wire.parse_claim(request.headers.get(wire.CALL_HEADER, ""))
         size_text = request.headers.get(wire.HEAD_HEADER, "")
         if not size_text.isdecimal() or not 0 < int(size_text) <= wire.MAX_HEAD_BYTES:
             raise Unauthorized("the call has no head")
+        pieces = Pieces(request.content)
         try:
-            head = await asyncio.wait_for(request.content.readexactly(int(size_text)), 10)
+            if request.content.is_eof():
+                head = await pieces.take(int(size_text))
+            else:
+                async with asyncio.timeout(HEAD_TIMEOUT_S):
+                    head = await pieces.take(int(size_text))
         except (asyncio.IncompleteReadError, TimeoutError):
             raise Unauthorized("the head of the call is cut") from None
-        method = request.match_info["method"]
+        method = request.raw_path.removeprefix(PATH)
         key = wire.verify_call(self._keys, claim, method, self._audience, head, now_ms())
         self._guard.admit(claim.nonce)
         if claim.caller not in CALLERS.get(method, ()):
@@ -388,17 +367,17 @@ class RpcServer:
         if handler is None:
             raise Invalid(f"no method {method}")
         decoded = wire.decode_head(head)
-        return Call(claim.caller, decoded, request.content, key, claim.nonce, request.content_length), handler
+        return Call(claim.caller, decoded, pieces, key, claim.nonce, request.content_length), handler
 
-    async def _send(self, request: web.Request, reply: Reply) -> web.StreamResponse:
+    async def _send(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         head = wire.encode_head(reply.head)
-        headers = {wire.HEAD_HEADER: str(len(head)), "Content-Type": wire.CONTENT_TYPE}
         if isinstance(reply.parts, Sequence) and sum(map(len, reply.parts)) <= SMALL_ANSWER_BYTES:
             pieces: list[Buffer] = [head]
             for part in reply.parts:
                 pieces += (wire.part_prefix(len(part)), part)
             pieces.append(wire.END)
-            return web.Response(body=b"".join(pieces), headers=headers)
+            return _WholeAnswer(request, 200, len(head), b"".join(pieces))
+        headers = {wire.HEAD_HEADER: str(len(head)), "Content-Type": wire.CONTENT_TYPE}
         response = web.StreamResponse(headers=headers)
         try:
             # Closed whatever happens: a handler's generator holds slots and memory until it is.
@@ -409,8 +388,7 @@ class RpcServer:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
                         await response.write(wire.part_prefix(len(part)))
                         await response.write(part)
-                await response.write(wire.END)
-                await response.write_eof()
+                await response.write_eof(wire.END)
         except BaseException as error:
             # Closing would first send what is buffered, to a caller who may never take it.
             if request.transport is not None:
@@ -436,9 +414,9 @@ async def _each(parts: Sequence[Buffer] | AsyncIterable[Buffer]) -> AsyncGenerat
             await close()
 
 
-def _error_response(error: Exception, path: str) -> web.Response:
+def _error_response(request: web.BaseRequest, error: Exception) -> web.StreamResponse:
     if not isinstance(error, InfluxError):
-        log.error("internal call failed", path=path, exc_info=error)
+        log.error("internal call failed", path=request.raw_path, exc_info=error)
         error = InfluxError("An internal error has occurred - check server logs")
     head = {
         "code": error.code,
@@ -447,5 +425,29 @@ def _error_response(error: Exception, path: str) -> web.Response:
         "details": error.details,
     }
     encoded = wire.encode_head(head)
-    headers = {wire.HEAD_HEADER: str(len(encoded))}
-    return web.Response(status=STATUS_OF_ERROR, body=encoded + wire.END, headers=headers)
+    return _WholeAnswer(request, STATUS_OF_ERROR, len(encoded), encoded + wire.END)
+
+
+class _WholeAnswer(web.StreamResponse):
+    """An answer that is all there: its few headers are written here, which aiohttp takes 30 us to prepare."""
+
+    def __init__(self, request: web.BaseRequest, status: int, head_bytes: int, body: bytes) -> None:
+        super().__init__(status=status)
+        self._call = request
+        self._head_bytes = head_bytes
+        self._whole_body = body
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        self._keep_alive = request.keep_alive
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        lines = (
+            f"HTTP/1.1 {self.status} {'OK' if self.status == 200 else 'Failed'}",
+            f"{wire.HEAD_HEADER}: {self._head_bytes}",
+            f"Content-Type: {wire.CONTENT_TYPE}",
+            f"Content-Length: {len(self._whole_body)}",
+            f"Connection: {'keep-alive' if self._keep_alive else 'close'}",
+            "",
+            "",
+        )
+        await self._call.writer.write("\r\n".join(lines).encode() + self._whole_body)

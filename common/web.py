@@ -14,7 +14,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -28,7 +29,7 @@ from pydantic_settings import BaseSettings
 from common.config import CannotStart, faults
 from common.errors import InfluxError
 from common.log import get_logger
-from common.rpc import Handler, RpcClient, RpcServer
+from common.rpc import PATH, Handler, RpcClient, RpcServer
 from common.wire import Keys
 
 log = get_logger("web")
@@ -62,6 +63,17 @@ READINESS = web.AppKey("readiness", object)
 STARTED_NS = time.time_ns()
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Answers the requests of an app whose path begins with *prefix*, in place of its routes."""
+
+    prefix: str
+    answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+FRONT = web.AppKey("front", Front)
+
+
 def status_of(error: InfluxError) -> int:
     """HTTP status of an error that a client sees."""
     return STATUS.get(error.code, 500)
@@ -90,7 +102,7 @@ def internal_app(
     app = web.Application(client_max_size=0)
     app[REGISTRY] = registry or make_registry()
     app[READINESS] = readiness
-    RpcServer(audience, keys, handlers).add_to(app)
+    app[FRONT] = Front(PATH, RpcServer(audience, keys, handlers).handle)
 
     async def health(_request: web.Request) -> web.Response:
         return web.json_response({"name": audience, "status": "pass"})
@@ -193,6 +205,8 @@ class Server:
     async def start(self, make_site: MakeSite = web.SockSite) -> str:
         """Listen; returns the URL under which the service is reached. Raises CannotStart when the port is taken."""
         await self._runner.setup()
+        if FRONT in self._runner.app:
+            _put_before(self._runner, self._runner.app[FRONT])
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -214,6 +228,24 @@ class Server:
 
     async def stop(self) -> None:
         await self._runner.cleanup()
+
+
+def _put_before(runner: web.AppRunner, front: Front) -> None:
+    """Let *front* have its requests before the app resolves them: its routes and match infos cost 20 us a request."""
+    manager = runner.server
+    assert manager is not None
+    loop = asyncio.get_running_loop()
+    make_request, answer = manager.request_factory, manager.request_handler
+
+    def make(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        if message.path.startswith(front.prefix):
+            return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=0)
+        return make_request(message, payload, protocol, writer, task)
+
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        return answer(request) if isinstance(request, web.Request) else front.answer(request)
+
+    manager.request_factory, manager.request_handler = make, handle
 
 
 def own_address() -> str:

@@ -36,8 +36,9 @@ MAX_SKEW_MS = 5_000
 MAX_HEAD_BYTES = 4 << 20
 NONCE_BYTES = 16
 SEAL_BYTES = 32
-SEAL_PREFIX = b"\xc7\x20\x01"
-END = b"\xc7\x00\x02"
+SEAL_CODE, END_CODE = 1, 2
+SEAL_PREFIX = bytes((0xC7, SEAL_BYTES, SEAL_CODE))
+END = bytes((0xC7, 0, END_CODE))
 _LENGTH = struct.Struct(">I")
 
 Buffer = bytes | bytearray | memoryview

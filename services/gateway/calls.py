@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 
+from common.connections import NotConnected
 from common.errors import Unavailable
 
 
@@ -14,4 +15,4 @@ def was_answered(error: Unavailable) -> bool:
 
 def never_reached(error: Unavailable) -> bool:
     """No connection came about, so nothing of the call was seen by anybody."""
-    return isinstance(error.__cause__, aiohttp.ClientConnectorError)
+    return isinstance(error.__cause__, aiohttp.ClientConnectorError | NotConnected)

@@ -48,7 +48,6 @@ ROUTES: tuple[Route, ...] = (
 )
 
 _EXACT = {route.path: route for route in ROUTES if not route.path.endswith("*")}
-EXACT_PATHS = tuple(_EXACT)
 _PREFIXES = [(route.path[:-1], route) for route in ROUTES if route.path.endswith("*")]
 
 # v2 paths that need no credentials, without a last slash. Any other method on them does.

@@ -211,9 +211,7 @@ async def test_every_service_shows_its_state(service: Fixture) -> None:
 
 
 async def test_a_slow_head_is_given_up(service: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The wait for a head is bounded; here it is made short.
-    real = asyncio.wait_for
-    monkeypatch.setattr("common.rpc.asyncio.wait_for", lambda what, _timeout: real(what, 0.05))
+    monkeypatch.setattr("common.rpc.HEAD_TIMEOUT_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
     _, header = signed_body(HEAD, [])
     request = f"POST /rpc/storage.append HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{wire.CALL_HEADER}: {header}\r\n"

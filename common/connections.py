@@ -1,0 +1,138 @@
+"""Kept connections for internal calls whose body is small: HTTP/1.1 without the layers of a general client.
+
+aiohttp's ClientSession makes a request object, a task, timers, a response object and their headers for each call; of
+all that a small call needs a write and a read. aiohttp's own protocol reads the answers (its C parser, flow control,
+time-outs); this is the pool around it. Source of the numbers: docs/decisions/0056-internal-calls.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from aiohttp import StreamReader
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
+
+CONNECT_TIMEOUT_S = 3.0
+# A connection that nobody has used for so long is closed: its far end may have forgotten it.
+IDLE_S = 60.0
+READ_BUFFER_BYTES = 64 << 10
+
+
+class NotConnected(ConnectionError):
+    """No connection came about: nothing of the call was seen by anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service listens; ``host_header`` as HTTP names it."""
+
+    host: str
+    port: int
+    host_header: str
+
+
+@lru_cache(maxsize=1024)
+def find_place(url: str) -> Place | None:
+    """The place of ``http://host:port``; None when *url* has more or something else in it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 80
+    except ValueError:
+        return None
+    plain = parts.scheme == "http" and parts.path in ("", "/") and not (parts.query or parts.username or parts.password)
+    if not plain or not parts.hostname or not parts.netloc.isascii():
+        return None
+    return Place(parts.hostname, port, parts.netloc)
+
+
+class Connection(ResponseHandler):
+    """One connection, for one call at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, place: Place) -> None:
+        super().__init__(loop)
+        self.place = place
+        self.idle_since_s = 0.0
+        self._asked = False
+
+    async def ask(self, request: bytes, timeout_s: float | None) -> tuple[RawResponseMessage, StreamReader]:
+        """Send a whole request and wait for the head of its answer.
+
+        Args:
+            timeout_s: bounds the wait for each piece of the answer; None = no bound.
+
+        Raises:
+            aiohttp.ClientError, HttpProcessingError, TimeoutError: no answer, or none that is HTTP.
+        """
+        self._asked = True
+        self.set_response_params(auto_decompress=False, read_timeout=timeout_s, read_bufsize=READ_BUFFER_BYTES)
+        if self.transport is not None:
+            self.transport.write(request)
+        self.start_timeout()
+        answer = await self.read()
+        self._asked = False
+        return answer
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the last answer has been read to its end and the far end keeps the connection."""
+        return not self._asked and not self.should_close and self.is_connected()
+
+
+class Connections:
+    """A pool of connections to any places, at most *limit* in use at the same time; further callers wait."""
+
+    def __init__(self, limit: int) -> None:
+        self._room = asyncio.Semaphore(limit)
+        self._idle: dict[Place, deque[Connection]] = {}
+        self._is_open = True
+
+    async def acquire(self, place: Place) -> Connection:
+        """A connection that is the caller's until ``release``. Raises NotConnected."""
+        await self._room.acquire()
+        try:
+            idle = self._idle.get(place)
+            while idle:
+                connection = idle.pop()
+                if connection.is_reusable:
+                    return connection
+                connection.close()
+            return await _connect(place)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def release(self, connection: Connection) -> None:
+        """Keep the connection for the next call if it can carry one, else close it."""
+        self._room.release()
+        if not connection.is_reusable or not self._is_open:
+            connection.close()
+            return
+        connection.idle_since_s = now_s = asyncio.get_running_loop().time()
+        idle = self._idle.setdefault(connection.place, deque())
+        idle.append(connection)
+        # The one used last is taken first, so those too many are at the front.
+        while idle[0].idle_since_s < now_s - IDLE_S:
+            idle.popleft().close()
+
+    def close(self) -> None:
+        """Close the idle connections, and each one in use when it is released."""
+        self._is_open = False
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+
+
+async def _connect(place: Place) -> Connection:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, connection = await loop.create_connection(lambda: Connection(loop, place), place.host, place.port)
+    except (OSError, TimeoutError) as error:
+        raise NotConnected(f"no connection to {place.host_header}") from error
+    return connection
