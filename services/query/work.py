@@ -9,11 +9,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from common.errors import Invalid, Unavailable
 from common.model import MIN_TIME_NS
 from services.query import metadata, newest
 from services.query.context import QueryContext
+from services.query.ends import find_ends
 from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, split_by_columns
 from services.query.engine.expressions import has_pattern
@@ -87,16 +89,29 @@ class Work:
         wanted = [
             None if entry.measured is None else await self._count_series(query, entry.measured) for entry in entries
         ]
-        for part in newest.tries(query):
+        for part, suffices in await self._tries(query, entries, wanted):
             async with aclosing(self._answers(part, entries, wanted)) as found:
                 told = [each async for each in found]
-            if newest.suffices(query, [answer for _, answer in told]):
+            if suffices([answer for _, answer in told]):
                 for each in told:
                     yield each
                 return
         async with aclosing(self._answers(query, entries, wanted)) as found:
             async for each in found:
                 yield each
+
+    async def _tries(
+        self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None]
+    ) -> Sequence[tuple[Query, Callable[[Sequence[Answer]], bool]]]:
+        """Queries over a part of the rows, each with what tells whether its answer is that of the whole."""
+        parts = [(part, partial(newest.suffices, query)) for part in newest.tries(query)]
+        measured = entries[0].measured if len(entries) == 1 else None
+        if parts or measured is None or not query.calls:
+            return parts
+        find = partial(find_ends, query, measured.table, wanted[0], measured.shards)
+        quick = measured.table.count <= SERIES_ON_LOOP and metadata.count_segments(measured.shards) <= SEGMENTS_ON_LOOP
+        ends = find() if quick else await asyncio.to_thread(find)
+        return [] if ends is None else [(ends.query, ends.suffices)]
 
     async def _answers(
         self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from common.budget import Budget
 from common.merge import merge_blocks
 from common.segment import FIRST_COLUMN
-from services.query import metadata, units
+from services.query import ends, metadata, units
 from services.query.influxql.parser import parse
 from services.query.metadata import Told
 from services.query.segments import Reader
@@ -85,6 +85,14 @@ def questions(draw: Any) -> Question:
     )  # fmt: skip
 
 
+@st.composite
+def questions_of_ends(draw: Any) -> Question:
+    column = (draw(st.sampled_from(["first", "last"])), draw(st.sampled_from([*NUMBERS, "s", "t"])))
+    question: Question = draw(questions())
+    keys = draw(st.sampled_from([(), ("a",), ("a", "b"), ("a", "b")]))
+    return replace(question, columns=(column,), keys=keys, width_s=0, fill=None)
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_what_statistics_tell_is_what_the_oracle_says(part: int) -> None:
     seen: Counter[str] = Counter()
@@ -106,6 +114,14 @@ def test_what_statistics_tell_is_what_the_oracle_says(part: int) -> None:
 
     ask()
     assert min(seen["summed"], seen["passed over"], seen["in part"]) > 0
+
+
+@settings(max_examples=EXAMPLES // QUESTIONS // 4, deadline=None, phases=PHASES)
+@given(st.lists(st.one_of(stretches(), stretches(), stretches(), deletes), min_size=1, max_size=6),
+       st.lists(questions_of_ends(), min_size=QUESTIONS, max_size=QUESTIONS), st.sampled_from([1, 4]))  # fmt: skip
+def test_first_and_last_are_what_the_oracle_says(changes: list[Change], asked: list[Question], small_rows: int) -> None:
+    with patch.object(units, "SMALL_ROWS", small_rows), patch.object(ends, "ROWS", 2):
+        check(changes, asked)
 
 
 # ---------------------------------------------------------------- what is read
@@ -215,6 +231,24 @@ async def test_the_point_itself_is_sought_only_where_it_can_be() -> None:
     assert asked.segments == {2}
     assert await asked.rows("SELECT min(v) FROM m WHERE time >= 20s") == [(21 * S, 2.0)]
     assert asked.segments == {2}
+
+
+async def test_first_and_last_of_series_read_the_ends_only() -> None:
+    with patch.object(ends, "ROWS", 1):
+        asked = Asked(three())
+        assert await asked.rows("SELECT last(v) FROM m GROUP BY host") == [(30 * S, 3.0), (31 * S, 4.0)]
+        assert await asked.rows("SELECT last(v) FROM m WHERE host = 'a' AND time < 40s") == [(30 * S, 3.0)]
+        assert asked.segments == {3}
+        assert await asked.rows("SELECT first(v) FROM m WHERE host = 'b'") == [(11 * S, 5.0)]
+        assert asked.segments == {1, 3}
+        assert await asked.rows("SELECT first(w) FROM m WHERE host = 'b'") == [(31 * S, 9.0)]
+        storage = three()
+        storage.write(BUCKET.id, [row(40, 6.0)], level=1)
+        asked = Asked(storage)
+        # Host b has nothing in the last segment, and of both together an earlier one might decide a tie.
+        assert await asked.rows("SELECT last(v) FROM m GROUP BY host") == [(40 * S, 6.0), (31 * S, 4.0)]
+        assert await asked.rows("SELECT last(v) FROM m") == [(40 * S, 6.0)]
+        assert asked.segments == {1, 2, 3, 4}
 
 
 async def test_small_segments_are_told_of_together_or_read_together() -> None:
