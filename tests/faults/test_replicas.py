@@ -1,14 +1,17 @@
-"""One of three ingests is killed again and again (R02), and a second storage on the same folder (R24)."""
+"""One of three ingests is killed again and again (R02), an ingest ends while storage hangs (R07), and a second storage
+on the same folder (R24)."""
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.report import case, rounds
@@ -55,6 +58,39 @@ def test_one_of_three_ingests_is_killed(tmp_path: Path) -> None:
         "0 lost, 204 or 503, the other two go on",
         result.lost == result.doubled == result.ghosts == 0 and statuses <= {204, 503} and not cut and short > 0,
     )
+
+
+@pytest.mark.timeout(600)
+def test_an_ingest_ends_though_storage_hangs(own_stack: Stack) -> None:
+    own_stack.make_bucket("hangs")
+    count = rounds(5)
+    worst_s = 0.0
+    with writers(own_stack, "hangs", 16) as ledgers:
+        for _ in range(count):
+            time.sleep(0.5)
+            storage, ingest = own_stack.pids("storage")[0], own_stack.pids("ingest")[0]
+            process = psutil.Process(ingest)
+            os.kill(storage, signal.SIGSTOP)
+            try:
+                time.sleep(0.5)  # every writer waits by then
+                began = time.monotonic()
+                os.kill(ingest, signal.SIGTERM)
+                psutil.wait_procs([process], timeout=40)
+                worst_s = max(worst_s, time.monotonic() - began)
+            finally:
+                os.kill(storage, signal.SIGCONT)
+            wait_for_restart(own_stack, "ingest", 1, ingest)
+    result = balance(own_stack, "hangs", ledgers)
+    log = own_stack.log_path.read_text(errors="replace")
+    ends = [line for line in log.splitlines() if "starting it again" in line and '"ingest.1"' in line]
+    statuses = {status for ledger in ledgers for status in ledger.statuses}
+    case(
+        "R07-hanging",
+        f"rounds={count} {result} statuses={sorted(statuses)} worst_end_s={worst_s:.1f} ends={len(ends)}",
+        "ends in 15 s with status 0, 0 lost",
+        worst_s <= 15 and len(ends) == count and all('"status": 0' in line for line in ends)
+        and result.lost == result.doubled == result.ghosts == 0 and statuses <= {204, 503},
+    )  # fmt: skip
 
 
 @pytest.mark.timeout(300)
