@@ -1,4 +1,4 @@
-"""Queries on bad days, over the whole stack: too many, readers that are gone, statements made to hurt."""
+"""Queries on bad days, over the whole stack: too many, slow readers, readers that are gone, statements made to hurt."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,12 @@ pytestmark = pytest.mark.xdist_group("query limits")
 
 ROWS = 1_000_000
 T0 = 1_600_000_000
+BUDGET_BYTES = 256 << 20
+# How long a client may take for a piece of an answer; other tests hold answers for shorter.
+SEND_TIMEOUT_S = 6
+# What a query service takes beyond its budget: its code and kernels (180 MiB), and 32 MiB a running query for what is
+# being decoded, merged and printed (docs/decisions/0055-portions.md).
+BESIDES_BYTES, A_QUERY_BYTES = 180 << 20, 32 << 20
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,8 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "TIDEGATE_QUERY_QUEUE": "100",
             "TIDEGATE_QUERY_WAIT_S": "60",
             "TIDEGATE_MAX_QUERIES": "2000",
-            "TIDEGATE_MEMORY_BYTES": str(256 << 20),
+            "TIDEGATE_SEND_TIMEOUT_S": str(SEND_TIMEOUT_S),
+            "TIDEGATE_MEMORY_BYTES": str(BUDGET_BYTES),
         },
     ).start()
     stack.make_bucket("d")
@@ -123,6 +131,95 @@ async def test_a_thousand_queries_at_a_time(limited: Stack) -> None:
 def _figure(page: str, name: str) -> float:
     return sum(
         float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))
+    )
+
+
+class Peaks:
+    """The most memory that some processes of a stack take while a with block runs."""
+
+    def __init__(self, stack: Stack, *services: str) -> None:
+        self._processes = {name: psutil.Process(stack.pids(name)[0]) for name in services}
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+        self.before = self._now()
+        self.most = dict(self.before)
+
+    def _now(self) -> dict[str, int]:
+        return {name: process.memory_info().rss for name, process in self._processes.items()}
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.02):
+            self.most = {name: max(self.most[name], size) for name, size in self._now().items()}
+
+    def __enter__(self) -> Peaks:
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watcher.join()
+
+
+async def test_slow_readers_hold_little_and_are_given_up(limited: Stack) -> None:
+    with Peaks(limited, "gateway", "query") as peaks:
+        async with clients(limited) as session, asyncio.timeout(100):
+            whole = await _read_all(session, "SELECT * FROM big")
+            began = [asyncio.create_task(begun(session, "SELECT * FROM big")) for _ in range(200)]
+            held: list[aiohttp.ClientResponse] = []
+            while len(held) < 10:
+                await asyncio.sleep(0.1)
+                held = [task.result() for task in began if task.done() and not task.exception()]
+            # Ten are sent, others wait for a turn or are refused; who reads nothing is given up.
+            await asyncio.sleep(2 * SEND_TIMEOUT_S)
+            cut = sum([await _is_cut(answer) for answer in held])
+            for task in began:
+                task.cancel()
+            await asyncio.gather(*began, return_exceptions=True)
+    grown = (peaks.most["gateway"] - peaks.before["gateway"]) / len(began)
+    case(
+        "L03",
+        f"200 readers of {whole / 1e6:.0f} MB, {len(held)} sent to, none reads: gateway +{grown / 1e6:.2f} MB each, "
+        f"query at {peaks.most['query'] >> 20} MiB; {cut} given up after {SEND_TIMEOUT_S} s",
+        "1 MB for each of the 200; all that were sent to given up; memory bound held",
+        len(held) >= 10 and cut == len(held) and grown < 1e6 and peaks.most["query"] < _most_bytes(10),
+    )
+
+
+async def _is_cut(answer: aiohttp.ClientResponse) -> bool:
+    """Whether the answer breaks off, read to its end."""
+    try:
+        await answer.read()
+    except aiohttp.ClientError:
+        return True
+    return False
+
+
+def _most_bytes(queries: int) -> int:
+    """The most that a query service may take with so many queries under way, and a tenth for the test's own sake."""
+    return int(1.1 * (BUDGET_BYTES + BESIDES_BYTES + queries * A_QUERY_BYTES))
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/csv", "application/x-msgpack"])
+@pytest.mark.parametrize("q", ["SELECT * FROM big", "SELECT * FROM big GROUP BY *"])
+async def test_an_answer_has_no_bound_but_memory_has(limited: Stack, accept: str, q: str) -> None:
+    """4 M values and their tags in 256 MiB; the whole would be twice that at work."""
+    size = 0
+    params = {"db": "d", "q": q, **({"chunked": "true"} if "msgpack" in accept else {})}
+    with Peaks(limited, "query") as peaks:
+        async with (
+            clients(limited) as session,
+            asyncio.timeout(100),
+            session.get("/query", params=params, headers={"Accept": accept}) as answer,
+        ):
+            assert answer.status == 200
+            async for piece in answer.content.iter_any():
+                size += len(piece)
+    most = peaks.most["query"]
+    case(
+        "B17",
+        f"{q} as {accept}: {size / 1e6:.0f} MB told, query {peaks.before['query'] >> 20} -> {most >> 20} MiB",
+        f"{_most_bytes(10) >> 20} MiB",
+        most < _most_bytes(10) and size > 20_000_000,
     )
 
 
@@ -251,6 +348,31 @@ def test_windows_without_end(limited: Stack, where: str) -> None:
     error = json.loads(body)["results"][0].get("error", "")
     ok = status == 200 and error.startswith("max-select-buckets limit exceeded: (") and grown < 300
     case("B16", f"{where or 'all times'}: {error} in {seconds * 1e3:.0f} ms, +{grown} MiB", "refused", ok)
+
+
+@pytest.mark.parametrize(("what", "text"), [
+    ("mean(*)", "WHERE time >= 0 AND time < 1000s GROUP BY time(1s), t"),
+    ("mean(*)", "GROUP BY time(1s), t fill(none)"),
+    ("*", "GROUP BY *"),
+])  # fmt: skip
+def test_everything_by_everything(limited: Stack, what: str, text: str) -> None:
+    fields = ",".join(f"f{n}={n}" for n in range(1_000))
+    for at in range(0, 1_000, 100):
+        lines = "\n".join(f"wide,t=t{n} {fields} {(n + 1) * 10**9}" for n in range(at, at + 100))
+        assert limited.write(lines, "d").status_code == 204
+    with Peaks(limited, "query") as peaks:
+        answer = limited.request(
+            "GET", "/query", params={"db": "d", "q": f"SELECT {what} FROM wide {text}"}, timeout=100
+        )
+    most = peaks.most["query"]
+    refused = answer.status_code == 503 or b'"error"' in answer.content[:200]
+    case(
+        "B18",
+        f"1,000 fields by 1,000 tags by 1,000 windows, {what} {text[-20:]}: {answer.status_code} "
+        f"{'refused' if refused else 'streamed'}, {len(answer.content) / 1e6:.0f} MB, query at {most >> 20} MiB",
+        f"refused or streamed, within {_most_bytes(10) >> 20} MiB",
+        (refused or answer.status_code == 200) and most < _most_bytes(10),
+    )
 
 
 def test_what_is_bound_is_only_ever_a_value(limited: Stack) -> None:
