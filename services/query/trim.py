@@ -18,6 +18,8 @@ from aiohttp import web
 EVERY_S = 0.5
 # What may be held beyond the budget's bytes and what was left after the last trim.
 SLACK_BYTES = 64 << 20
+# After so many looks what was left after a trim is tried again: it may have been in use.
+RETRY_LOOKS = 20
 # Arenas of all threads together; M_ARENA_MAX of malloc.h.
 ARENAS = 2
 _M_ARENA_MAX = -8
@@ -38,7 +40,8 @@ class Trimmer:
         self._used_bytes = used_bytes
         self._resident_bytes = resident_bytes
         self._trim = trim
-        self._floor_bytes = self._unexplained()
+        self._least_bytes = self._floor_bytes = self._unexplained()
+        self._looks = 0
 
     def _unexplained(self) -> int:
         return self._resident_bytes() - self._used_bytes()
@@ -46,12 +49,14 @@ class Trimmer:
     async def look(self) -> bool:
         """Trim if it is worth it; whether it was."""
         unexplained = self._unexplained()
-        self._floor_bytes = min(self._floor_bytes, unexplained)
-        if unexplained <= self._floor_bytes + SLACK_BYTES:
+        self._least_bytes = min(self._least_bytes, unexplained)
+        self._looks += 1
+        floor_bytes = self._least_bytes if self._looks >= RETRY_LOOKS else min(self._floor_bytes, unexplained)
+        if unexplained <= floor_bytes + SLACK_BYTES:
             return False
         await asyncio.to_thread(self._trim)
-        # What can't be given back is no reason to try again.
-        self._floor_bytes = self._unexplained()
+        # What can't be given back is no reason to try again soon.
+        self._floor_bytes, self._looks = self._unexplained(), 0
         return True
 
     async def run(self) -> None:
