@@ -17,6 +17,7 @@ from common.segment import COUNT, MAX, MIN
 from common.tombstones import Tombstone, pending
 from services.query import units
 from services.query.engine.frame import Piece
+from services.query.engine.functions import accepts
 from services.query.engine.spec import Call, Query, Ref, RefKind
 from services.query.engine.summary import Summary
 from services.query.engine.vectors import DTYPES, Indexes, Mask, Vector, zeros
@@ -84,7 +85,7 @@ def _refs(query: Query, functions: frozenset[str]) -> list[Ref]:
         if not isinstance(leaf, Call) or leaf.name not in functions:
             return []
         ref = leaf.argument
-        if not isinstance(ref, Ref) or ref.kind is not RefKind.FIELD:
+        if not isinstance(ref, Ref) or ref.kind is not RefKind.FIELD or not accepts(leaf.name, ref.type):
             return []
         refs[ref] = None
     return list(refs)

@@ -58,7 +58,7 @@ def bind(
     outputs = [
         Output(name, binder.expression(expr), binder.is_tag(expr)) for name, expr in expanded.columns
     ]  # fmt: skip
-    if not any(_reads_field(leaf) for leaf in binder.leaves):
+    if not any(_reads(leaf, schema) for leaf in binder.leaves):
         return None
     limits = checked.select.limits
     return Query(
@@ -81,13 +81,15 @@ def bind(
         time_name=checked.time_name,
         seed=seed,
         max_cells=max_cells,
+        derived=schema.derived,
+        elsewhere=frozenset(expanded.types.keys() - schema.fields.keys()),
     )
 
 
-def _reads_field(leaf: Ref | Call) -> bool:
-    while isinstance(leaf, Call):
-        leaf = leaf.argument
-    return leaf.kind is RefKind.FIELD
+def _reads(leaf: Ref | Call, schema: Schema) -> bool:
+    """Whether it reads a field; of a subquery tags are as good."""
+    kind = (leaf.column if isinstance(leaf, Call) else leaf).kind
+    return kind is RefKind.FIELD or (schema.derived and kind is RefKind.TAG)
 
 
 @dataclass(slots=True)
@@ -168,7 +170,11 @@ class _Binder:
     def _argument(self, expr: tree.Expr) -> Ref:
         if not isinstance(expr, tree.VarRef):
             raise Invalid("expected field argument")
-        return self.ref(expr)
+        ref = self.ref(expr)
+        if ref.kind is RefKind.TAG and self.schema.derived:
+            # What a subquery groups by or selects is a column of strings to functions: count(distinct(host)).
+            return Ref(ref.name, RefKind.FIELD, STRING)
+        return ref
 
     # ------------------------------------------------------------ types
 

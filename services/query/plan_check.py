@@ -475,7 +475,13 @@ def distinct_argument(arg: tree.Expr) -> tree.Call | None:
 
 
 def _is_literal(expr: tree.Expr) -> bool:
-    """Whether *expr* is a constant: a literal, or a mathematical function of literals."""
+    """Whether *expr* is a constant: a literal, or made of literals and mathematical functions of them."""
+    if isinstance(expr, tree.ParenExpr):
+        return _is_literal(expr.expr)
+    if isinstance(expr, tree.BinaryExpr):
+        sides = expr.left, expr.right
+        # Of two literals alone those that go together have been folded.
+        return all(map(_is_literal, sides)) and any(isinstance(side, tree.Call | tree.BinaryExpr) for side in sides)
     if isinstance(expr, tree.Call):
         return math_arguments(expr.name) == len(expr.args) and all(map(_is_literal, expr.args))
     return isinstance(

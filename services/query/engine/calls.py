@@ -123,7 +123,7 @@ class CallRun:
         ref, query = call.argument, self._query
         if not isinstance(ref, Ref):
             raise Invalid(f"expected field argument in {call.name}()")
-        check_type(call.name, ref)
+        check_type(_name_refused(call), ref)
         windowed = query.windows is not None
         if call.name == "integral":
             stream = self._field_stream(call.name, ref, descending=False)
@@ -174,7 +174,9 @@ class CallRun:
             present = np.zeros(len(groups), bool)
             present[at] = True
             vector = _spread(vector, at, len(groups))
-            if query.fill is Filling.NUMBER and _column_of(call).kind is not RefKind.UNKNOWN:
+            ref = call.column
+            known = ref.kind is not RefKind.UNKNOWN or ref.name in query.elsewhere
+            if query.fill is Filling.NUMBER and known:
                 vector = fill_missing(vector, present, query.fill_value)
         return carry(vector, groups, query.descending) if query.fill is Filling.PREVIOUS else vector
 
@@ -254,6 +256,11 @@ def _without_nulls(stream: Stream) -> Stream:
     return Stream(stream.groups, stream.times, Vector(stream.values.type, stream.values.values))
 
 
+def _name_refused(call: Call) -> str:
+    """What a refusal names: of top() and bottom() with tags the best point of each tag set is found first."""
+    return {"top": "max", "bottom": "min"}.get(call.name, call.name) if call.tags else call.name
+
+
 def check_type(name: str, ref: Ref) -> None:
     """Raise Invalid, in InfluxDB's words, when *name* can't take values of that type."""
     if ref.kind is RefKind.FIELD and not accepts(name, ref.type):
@@ -308,14 +315,6 @@ def _occurrence(points: Points) -> Indexes:
     new[1:] = (points.groups[1:] != points.groups[:-1]) | (points.times[1:] != points.times[:-1])
     starts = np.flatnonzero(new)
     return np.arange(len(points)) - np.repeat(starts, np.diff(np.append(starts, len(points))))
-
-
-def _column_of(call: Call) -> Ref:
-    """The column that a call works on, through those inside it."""
-    inner = call.argument
-    while isinstance(inner, Call):
-        inner = inner.argument
-    return inner
 
 
 def _spread(vector: Vector, at: Indexes, count: int) -> Vector:

@@ -22,12 +22,12 @@ from services.query.engine.vectors import Indexes, Vector, cast, word_ranks
 
 
 def run_raw(query: Query, scanned: Scan) -> Answer:
-    """Rows with at least one of the selected fields."""
+    """Rows with at least one of the selected fields; of a subquery all."""
     refs = [leaf for leaf in query.leaves if isinstance(leaf, Ref)]
-    rows = [kept for each in scanned.rows if len(kept := _with_values(each, refs))]
+    rows = [kept for each in scanned.rows if len(kept := each if query.derived else _with_values(each, refs))]
     if not rows:
         return no_answer()
-    order, groups = row_order(query, scanned, rows, refs)
+    order, groups = derived_order(query, scanned, rows) if query.derived else row_order(query, scanned, rows, refs)
     times = order.times
     leaves = [
         fill_column(leaf_column(order.refs, scanned, ref), query.fill, query.fill_value, groups, descending=False)
@@ -69,6 +69,19 @@ class RowOrder:
 
     refs: RowRefs
     times: Indexes
+
+
+def derived_order(query: Query, scanned: Scan, rows: Sequence[Rows]) -> tuple[RowOrder, Indexes]:
+    """As ``row_order``, of a subquery's rows: those of equal times in the order of its series, backward too."""
+    times = np.concatenate([each.times for each in rows])
+    series = np.concatenate([each.row_series() for each in rows])
+    groups = scanned.of_series[series]
+    sign = -1 if query.descending else 1
+    order = np.lexsort((scanned.table.ranks[series], sign * times, sign * groups))
+    sizes = np.array([len(each) for each in rows])
+    which = np.repeat(np.arange(len(rows)), sizes)
+    at = np.concatenate([np.arange(size) for size in sizes.tolist()])
+    return RowOrder(RowRefs(rows, which[order], at[order]), times[order]), groups[order]
 
 
 def row_order(query: Query, scanned: Scan, rows: Sequence[Rows], refs: Sequence[Ref]) -> tuple[RowOrder, Indexes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from services.query.engine.frame import Grouping, Rows
 from services.query.engine.raw import run_raw
 from services.query.engine.scan import Source, choose_all, choose_series, scan
 from services.query.engine.spec import Query
+from services.query.engine.tag_columns import with_tag_columns
 from services.query.engine.vectors import Mask
 
 
@@ -28,8 +29,13 @@ class Task:
 
     def choose(self) -> int:
         """Choose rows by series and time; gives their number."""
-        self.wanted = choose_series(self.source, self.query)
-        self.chosen = choose_all(self.source, self.query, self.wanted, self.query.start_ns, self.query.stop_ns)
+        query = self.query
+        if query.derived:
+            self.source = with_tag_columns(self.source, query.fields)
+            # The ends of series that LIMIT may leave are sought by their values; here rows without any count too.
+            query = replace(query, limit=0)
+        self.wanted = choose_series(self.source, query)
+        self.chosen = choose_all(self.source, query, self.wanted, query.start_ns, query.stop_ns)
         return sum(len(rows) for rows in self.chosen)
 
     def run(self) -> Answer:

@@ -46,6 +46,14 @@ class Call:
     options: tuple[int | float | str, ...] = ()
     tags: tuple[Ref, ...] = ()
 
+    @property
+    def column(self) -> Ref:
+        """The column that it works on, through the calls inside it."""
+        inner = self.argument
+        while isinstance(inner, Call):
+            inner = inner.argument
+        return inner
+
 
 class Filling(Enum):
     """What stands in windows without a value."""
@@ -94,6 +102,8 @@ class Query:
         slimit, soffset: groups; 0 = none.
         seed: of what is chosen at random.
         max_cells: how many values a filled answer may have at most (by memory).
+        derived: the source is a subquery: each of its rows is one, even if all that is selected of it is null.
+        elsewhere: names that only other sources of the SELECT have: fill() gives their calls the number all the same.
     """
 
     leaves: tuple[Ref | Call, ...]
@@ -115,6 +125,14 @@ class Query:
     time_name: str = "time"
     seed: int = 0
     max_cells: int = 1 << 26
+    derived: bool = False
+    elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of the columns that ``leaves`` read as fields."""
+        refs = [leaf.column if isinstance(leaf, Call) else leaf for leaf in self.leaves]
+        return frozenset(ref.name for ref in refs if ref.kind is RefKind.FIELD)
 
     @property
     def calls(self) -> tuple[Call, ...]:

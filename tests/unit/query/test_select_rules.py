@@ -1,0 +1,82 @@
+"""Rules of SELECT that no recorded example shows, each as InfluxDB 1.6.7 keeps it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from common.errors import Invalid
+from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
+from tests.unit.query.engine.points import Point
+from tests.unit.query.engine.test_oracle import ask
+
+SECOND = 1_000_000_000
+
+
+def point(host: str, second: int, **fields: Any) -> Point:
+    return Point("m", (("host", host),), tuple(fields.items()), second * SECOND)
+
+
+POINTS = [
+    point("a", 10, f=1.5, i=4), point("a", 20, i=7, s="x"), point("a", 40, f=3.0), point("b", 10, f=2.0, s="y"),
+    point("b", 30, i=1),
+]  # fmt: skip
+WINDOWS = "WHERE time >= 0s AND time < 40s GROUP BY time(20s)"
+
+
+def rows(text: str) -> list[tuple[Any, ...]]:
+    """The rows of the answer, all series together, times in seconds."""
+    storage = MemoryStorage()
+    storage.write(bucket_of("db", "autogen").id, POINTS, level=0)
+    found = asyncio.run(ask(make_context(storage, "db"), text))
+    return [(row[0] / SECOND, *row[1:]) for _, each in found for row in each]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        # a call without a point beside one that has it; columns without windows; the row before in the same series
+        ("SELECT sum(f), last(s) FROM m WHERE host = 'b' GROUP BY host fill(7)", [(0, 2.0, "y")]),
+        ("SELECT count(f), sum(i) FROM m WHERE time <= 10s GROUP BY host fill(7)", [(0, 1, 4), (0, 1, 7)]),
+        ("SELECT last(i), f FROM m WHERE host = 'a' fill(7)", [(20, 7, 7.0)]),
+        ("SELECT f, i FROM m WHERE host = 'a' fill(previous)", [(10, 1.5, 4), (20, 1.5, 7), (40, 3.0, 7)]),
+        ("SELECT f, s FROM m WHERE host = 'a' fill(7)", [(10, 1.5, 7), (20, 7.0, "x"), (40, 3.0, 7)]),
+        (f"SELECT max(i), f FROM m {WINDOWS}, host fill(previous)", [(0, 4, 1.5), (20, 7, 1.5), (0, None, None),
+                                                                       (20, 1, None)]),
+        ("SELECT f + 1 FROM m WHERE host = 'a' fill(7)", [(10, 2.5), (40, 4.0)]),
+        # tags of a subquery are columns to functions and conditions; each of its rows is one
+        ("SELECT count(distinct(host)) FROM (SELECT f, host FROM m)", [(0, 2)]),
+        ("SELECT count(host) FROM (SELECT i FROM m GROUP BY host)", [(0, 3)]),
+        ("SELECT host FROM (SELECT sum(i) FROM m GROUP BY host)", [(0, "a"), (0, "b")]),
+        ("SELECT f FROM (SELECT f, i FROM m WHERE host = 'a') LIMIT 2", [(10, 1.5), (20, None)]),
+        ("SELECT sum FROM (SELECT sum(i) FROM m GROUP BY host) WHERE nosuch != 'x'", [(0, 11), (0, 1)]),
+        ("SELECT sum FROM (SELECT sum(i) FROM m GROUP BY host) WHERE nosuch > 1", []),
+        # backward in time
+        ("SELECT elapsed(i, 4s) FROM m WHERE host = 'a' ORDER BY time DESC", [(10, -2)]),
+        # the value at a window's edge splits the area, of integers too
+        ("SELECT integral(i) FROM m WHERE time < 60s GROUP BY host, time(15s)", [(0, 23.75), (15, 31.25)]),
+    ],
+)  # fmt: skip
+def test_a_rule_of_select(text: str, wanted: list[tuple[Any, ...]]) -> None:
+    assert rows(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SELECT max(*), f FROM m", "mixing aggregate and non-aggregate queries is not supported"),
+        ("SELECT last(/^i$/), f FROM m", "mixing aggregate and non-aggregate queries is not supported"),
+        ("SELECT atan2(2, 1) FROM m", "field must contain at least one variable"),
+        ("SELECT -(ln(2)) FROM m", "field must contain at least one variable"),
+        ("SELECT max(s) FROM m", "unsupported max iterator type: *query.stringInterruptIterator"),
+        ("SELECT top(s, host, 1) FROM m", "unsupported max iterator type: *query.stringInterruptIterator"),
+        ("SELECT mean(host) FROM (SELECT f, host FROM m)", "unsupported mean iterator type: "
+                                                            "*query.stringInterruptIterator"),
+    ],
+)  # fmt: skip
+def test_what_a_select_may_not_say(text: str, message: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        rows(text)
+    assert str(raised.value) == message
