@@ -24,15 +24,15 @@ from tests.system.test_documented_requests import bucket_token, legacy
 
 
 def shell(
-    stack: Stack, *arguments: str, user: str | None = None, password: str | None = None
+    stack: Stack, *arguments: str, user: str | None = None, password: str | None = None, typed: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """One call of the shell against the gateway."""
+    """One call of the shell against the gateway; *typed* is what comes in by its input."""
     program = need("influx", "influxdb-client (Debian)")
     credentials = ["-username", user, "-password", password or ""] if user else []
     environment = {key: value for key, value in os.environ.items() if not key.startswith("INFLUX")}
     return subprocess.run(
         [program, "-host", "127.0.0.1", "-port", str(stack.port), *credentials, *arguments],
-        capture_output=True, text=True, timeout=60, env=environment, check=False,
+        capture_output=True, text=True, timeout=60, env=environment, check=False, input=typed,
     )  # fmt: skip
 
 
