@@ -89,6 +89,8 @@ class Work:
         wanted = [
             None if entry.measured is None else await self._count_series(query, entry.measured) for entry in entries
         ]
+        cost = self._context.running.cost
+        scanned = cost.rows_scanned
         for part, suffices in await self._tries(query, entries, wanted):
             async with aclosing(self._answers(part, entries, wanted)) as found:
                 told = [each async for each in found]
@@ -96,6 +98,8 @@ class Work:
                 for each in told:
                     yield each
                 return
+            # Rows that are looked at again count once towards the limit of points.
+            cost.rows_scanned = scanned
         async with aclosing(self._answers(query, entries, wanted)) as found:
             async for each in found:
                 yield each

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.budget import Budget
+from common.errors import Invalid
 from common.merge import merge_blocks
 from common.segment import FIRST_COLUMN
 from services.query import ends, metadata, units
+from services.query.context import SelectLimits
 from services.query.influxql.parser import parse
 from services.query.metadata import Told
 from services.query.segments import Reader
@@ -113,7 +115,8 @@ def test_what_statistics_tell_is_what_the_oracle_says(part: int) -> None:
             check(changes, asked)
 
     ask()
-    assert min(seen["summed"], seen["passed over"], seen["in part"]) > 0
+    if EXAMPLES >= 2000:  # of fewer questions none may be of one kind
+        assert min(seen["summed"], seen["passed over"], seen["in part"]) > 0
 
 
 @settings(max_examples=EXAMPLES // QUESTIONS // 4, deadline=None, phases=PHASES)
@@ -141,7 +144,7 @@ def stored(*commits: list[Point]) -> MemoryStorage:
 class Asked:
     """SELECTs over one storage, and which chunks they had to fetch."""
 
-    def __init__(self, storage: MemoryStorage, **options: Any) -> None:
+    def __init__(self, storage: MemoryStorage, limits: SelectLimits = SelectLimits(), **options: Any) -> None:
         self.storage = storage
         self.chunks: list[tuple[int, int]] = []
         plain = storage._fetch
@@ -152,7 +155,7 @@ class Asked:
 
         storage._fetch = fetch  # type: ignore[method-assign]
         reader = Reader(storage, "memory:", Budget(1 << 30))  # type: ignore[arg-type]
-        self._context = make_context(storage, "db", reader=reader, **options)
+        self._context = replace(make_context(storage, "db", reader=reader, **options), limits=limits)
 
     async def rows(self, text: str) -> list[tuple[Any, ...]]:
         (statement,) = parse(text)
@@ -296,6 +299,18 @@ async def test_segments_replaced_under_the_query_count_once(text: str) -> None:
 
     storage._fetch = fetch  # type: ignore[method-assign]
     assert await Asked(storage).rows(text) == wanted
+
+
+async def test_only_points_that_are_read_count_towards_the_limit_and_once() -> None:
+    limits = SelectLimits(points=3)
+    asked = Asked(three(), limits=limits)
+    assert await asked.rows("SELECT count(v), max(v) FROM m") == [(0, 6, 7.0)]
+    with patch.object(ends, "ROWS", 1):
+        asked = Asked(three(), limits=limits)
+        # A first try over the last segment finds no w for host a, and all three of its points are read.
+        assert await asked.rows("SELECT last(w) FROM m WHERE host = 'a'") == []
+    with pytest.raises(Invalid, match="max-select-point"):
+        await Asked(three(), limits=limits).rows("SELECT mean(v) FROM m")
 
 
 async def test_explain_analyze_says_how_many_segments_were_told_of() -> None:
