@@ -73,9 +73,9 @@ def tell(query: Query, shards: Shards, stones: Sequence[Tombstone]) -> Told | No
     return Told(rest, count, {name: summary for name, summary in found.items() if summary is not None})
 
 
-def count_segments(shards: Shards) -> int:
-    """How many segments ``tell`` looks at."""
-    return sum(map(len, shards.values()))
+def effort(query: Query, shards: Shards) -> int:
+    """How many statistics ``tell`` and ``full_fields`` look at, at most, each for 1 to 3 us; 0 where none is needed."""
+    return len(_refs(query, FUNCTIONS)) * sum(map(len, shards.values()))
 
 
 def _refs(query: Query, functions: frozenset[str]) -> list[Ref]:
@@ -182,7 +182,7 @@ def full_fields(query: Query, shards: Shards, start_ns: int, stop_ns: int) -> di
     that touch ``[start_ns, stop_ns)``: then ids, offsets and times of the rows are all that has to be read.
     """
     refs = _refs(query, frozenset(("count",)))
-    if not all(condition.only_tags for condition in query.filters):
+    if not refs or not all(condition.only_tags for condition in query.filters):
         return {}
     for (shard_start, shard_stop), segments in shards.items():
         if shard_start < stop_ns and shard_stop > start_ns:

@@ -35,7 +35,7 @@ from services.query.telling import check_finite
 # Up to so many rows a query is worked out on the event loop: a thread costs more than the work.
 ROWS_ON_LOOP = 4_000
 SERIES_ON_LOOP = 4_000
-SEGMENTS_ON_LOOP = 200
+STATISTICS_ON_LOOP = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Work:
         if parts or measured is None or not query.calls:
             return parts
         find = partial(find_ends, query, measured.table, wanted[0], measured.shards)
-        quick = measured.table.count <= SERIES_ON_LOOP and metadata.count_segments(measured.shards) <= SEGMENTS_ON_LOOP
+        quick = measured.table.count <= SERIES_ON_LOOP and sum(map(len, measured.shards.values())) <= STATISTICS_ON_LOOP
         ends = find() if quick else await asyncio.to_thread(find)
         return [] if ends is None else [(ends.query, ends.suffices)]
 
@@ -149,9 +149,9 @@ class Work:
 
     async def _told(self, query: Query, measured: Measured) -> metadata.Told | None:
         """What the statistics of segments tell of *query*."""
-        if not query.calls or metadata.count_segments(measured.shards) <= SEGMENTS_ON_LOOP:
-            return metadata.tell(query, measured.shards, measured.tombstones)
-        return await asyncio.to_thread(metadata.tell, query, measured.shards, measured.tombstones)
+        tell = partial(metadata.tell, query, measured.shards, measured.tombstones)
+        effort = metadata.effort(query, measured.shards)
+        return tell() if effort <= STATISTICS_ON_LOOP else await asyncio.to_thread(tell)
 
     async def _read_told(self, query: Query, measured: Measured, told: metadata.Told) -> Source:
         """What *told* leaves to be read, and what it tells."""
@@ -169,11 +169,14 @@ class Work:
         self, query: Query, measured: Measured, names: Sequence[str], start_ns: int, stop_ns: int
     ) -> tuple[Measured, list[Piece]]:
         """As ``Reader.pieces``; where it only matters which rows have a value, and all have, no column is read."""
-        full = metadata.full_fields(query, measured.shards, start_ns, stop_ns)
+        find = partial(metadata.full_fields, query)
+        quick = metadata.effort(query, measured.shards) <= STATISTICS_ON_LOOP
+        asked = (measured.shards, start_ns, stop_ns)
+        full = find(*asked) if quick else await asyncio.to_thread(find, *asked)
         if not full:
             return await self._reader.pieces(measured, names, start_ns, stop_ns)
         found, pieces = await self._reader.pieces(measured, (), start_ns, stop_ns)
-        if found.shards is not measured.shards and full != metadata.full_fields(query, found.shards, start_ns, stop_ns):
+        if found.shards is not measured.shards and full != find(found.shards, start_ns, stop_ns):
             return await self._reader.pieces(found, names, start_ns, stop_ns)
         return found, metadata.with_full_fields(pieces, full)
 
