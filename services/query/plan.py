@@ -28,7 +28,8 @@ from services.query.engine.spec import Call, Filter, Output, Query, Ref, RefKind
 from services.query.engine.vectors import NUMBERS
 from services.query.influxql import tree
 from services.query.influxql.format import format_expr
-from services.query.plan_check import Checked, distinct_argument, math_arguments
+from services.query.plan_check import Checked
+from services.query.plan_fields import distinct_argument, math_arguments
 from services.query.plan_names import CompilePattern, Expanded, Schema
 
 FLOAT, INTEGER, UNSIGNED = FieldType.FLOAT, FieldType.INTEGER, FieldType.UNSIGNED
