@@ -18,6 +18,7 @@ from services.auth.security.repeats import MAX_PLACES, TOLD_EACH, WINDOW_S, Repe
 @pytest.mark.parametrize(
     "secret",
     [make_secret(), make_secret().rstrip("="), jwt.encode({"username": "u", "exp": 1}, "k" * 32, algorithm="HS256")],
+    ids=["token", "token without its padding", "JWT"],
 )
 async def test_a_secret_given_as_a_name_is_not_written(tmp_path: Path, secret: str) -> None:
     audit = Audit(str(tmp_path / "audit.log"))
