@@ -144,20 +144,33 @@ def _compare(servers: dict[str, Server], chosen: Sequence[Question]) -> list[str
                 requests.get(servers[name].url + target, headers=servers[name].headers, timeout=120).json()
                 for name in ("tidegate", "influxdb")
             )
-            if not _alike(mine, theirs):
-                differing.append(f"{question.name}: other answers to {text}")
+            where = _difference(mine, theirs)
+            if where is not None:
+                differing.append(f"{question.name}: other answers to {text}{where}")
     return differing
 
 
-def _alike(mine: Any, theirs: Any) -> bool:
-    """Equal, floats to the last bits: sums are not added up in the same order."""
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        return mine.keys() == theirs.keys() and all(_alike(mine[key], theirs[key]) for key in mine)
-    if isinstance(mine, list) and isinstance(theirs, list):
-        return len(mine) == len(theirs) and all(map(_alike, mine, theirs))
-    if isinstance(mine, float) or isinstance(theirs, float):
-        return isinstance(mine, int | float) and math.isclose(mine, theirs, rel_tol=1e-12)
-    return bool(mine == theirs)
+def _difference(mine: Any, theirs: Any) -> str | None:
+    """Where the answers differ first, as a path and both values; None = nowhere. Floats are equal to the last bits:
+    sums are not added up in the same order."""
+    if isinstance(mine, dict) and isinstance(theirs, dict) and mine.keys() == theirs.keys():
+        pairs = [(f".{key}", value, theirs[key]) for key, value in mine.items()]
+    elif isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
+        pairs = [(f"[{i}]", *pair) for i, pair in enumerate(zip(mine, theirs, strict=True))]
+    else:
+        floats = {type(mine), type(theirs)} in ({float}, {int, float})
+        equal = math.isclose(mine, theirs, rel_tol=1e-12) if floats else mine == theirs
+        return None if equal else f": {_short(mine)} instead of {_short(theirs)}"
+    for at, one, other in pairs:
+        where = _difference(one, other)
+        if where is not None:
+            return at + where
+    return None
+
+
+def _short(value: Any) -> str:
+    many = f"{len(value)} of " if isinstance(value, list) else ""
+    return many + repr(value)[:300]
 
 
 # ---------------------------------------------------------------- measuring
