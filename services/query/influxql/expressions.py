@@ -79,13 +79,18 @@ class ExpressionParser:
             raise self.tokens.error_at(token, str(error)) from None
 
     def segments(self) -> tuple[list[str], bool]:
-        """ident { "." [ident] }: up to three, and whether it stopped after a dot before a regular expression."""
+        """ident { "." [ident] }: up to three, and whether it stopped after a dot before a regular expression.
+
+        Before ``:MEASUREMENT`` it stops after a dot too.
+        """
         tokens = self.tokens
         segments = [self.ident()]
         while tokens.follows("."):
             tokens.take()
             if tokens.follows_char("/"):
                 return segments, True
+            if tokens.follows_char(":"):
+                break
             segments.append("" if tokens.follows_char(".") else self.ident())
         if len(segments) > 3:
             # InfluxDB gives this one no place of its own.
@@ -279,7 +284,9 @@ class ExpressionParser:
         operand = self._unary()
         factor = -1 if sign == "-" else 1
         if isinstance(operand, tree.IntegerLiteral):
-            return tree.IntegerLiteral(operand.value * factor)
+            # The negative of the smallest int64, which only a bound one may be, is itself in 64 bits.
+            value = operand.value * factor
+            return tree.IntegerLiteral(value if value <= _MAX_INT64 else operand.value)
         if isinstance(operand, tree.NumberLiteral):
             return tree.NumberLiteral(operand.value * factor)
         if isinstance(operand, tree.DurationLiteral):

@@ -116,6 +116,13 @@ def format_measurement(source: tree.Measurement) -> str:
     return ".".join(parts)
 
 
+def _format_target(target: tree.Measurement) -> str:
+    """What follows INTO; without a name it is that of the measurement read, after at least one other part."""
+    if target.name or not (target.policy or target.database):
+        return format_measurement(target)
+    return format_measurement(target).removesuffix('""') + ":MEASUREMENT"
+
+
 def _format_source(source: tree.Source) -> str:
     if isinstance(source, tree.SubQuery):
         return f"({format_statement(source.select)})"
@@ -174,7 +181,7 @@ def _fill(select: tree.Select) -> str:
 
 
 def _format_select(select: tree.Select) -> str:
-    into = f" INTO {format_measurement(select.into)}" if select.into else ""
+    into = f" INTO {_format_target(select.into)}" if select.into else ""
     return (
         f"SELECT {', '.join(map(_format_field, select.fields))}{into}{_sources(select.sources)}"
         f"{_where(select.condition)}{_group(select.dimensions)}{_fill(select)}{_order(select.descending)}"
@@ -188,8 +195,10 @@ def _format_explain(explain: tree.Explain) -> str:
 
 
 def _format_show_measurements(show: tree.ShowMeasurements) -> str:
-    on = "*" if show.every_database else format_ident(show.database) if show.database else ""
-    if show.every_policy or show.policy:
+    with_policy = show.every_policy or bool(show.policy)
+    # An empty name is written before a policy alone: no name is as good as none.
+    on = "*" if show.every_database else format_ident(show.database) if show.database or with_policy else ""
+    if with_policy:
         on += "." + ("*" if show.every_policy else format_ident(show.policy))
     source = ""
     if show.source is not None:
@@ -236,7 +245,10 @@ def _format_create_database(create: tree.CreateDatabase) -> str:
     text = f"CREATE DATABASE {format_ident(create.name)}"
     if create.options is None:
         return text
-    return f"{text} WITH{_options(create.options)}" + (f" NAME {format_ident(create.policy)}" if create.policy else "")
+    options = _options(create.options)
+    # WITH goes before something: an empty name means as much as none.
+    name = f" NAME {format_ident(create.policy)}" if create.policy or not options else ""
+    return f"{text} WITH{options}{name}"
 
 
 def _format_policy(word: str) -> Callable[[Any], str]:

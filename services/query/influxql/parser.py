@@ -112,13 +112,13 @@ class StatementParser(ExpressionParser):
                     raise ParseError(f"{place}; operator is intended for WHERE clause")
         return tree.Field(expr, self.ident() if self.tokens.accept("AS") else "")
 
-    # into = "INTO" measurement
+    # into = "INTO" ( measurement | ident ["." [ident]] ["."] ":MEASUREMENT" )
     def target(self, *, required: bool) -> tree.Measurement | None:
         if not required and self.tokens.peek().kind != "INTO":
             return None
         self.words("INTO")
         segments, _ = self.segments()
-        if self.tokens.accept(":"):
+        if len(segments) < 3 and self.tokens.accept(":"):
             self.words("MEASUREMENT")
             segments.append("")
         name, policy, database = (*reversed(segments), "", "")[:3]
