@@ -20,6 +20,7 @@ from services.query.context import QueryContext
 from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
 from services.query.manage import refusal
+from services.query.measurement_where import MeasurementFilter, measurement_filter
 from services.query.pattern import compile_pattern
 from services.query.result import Kind, ResultColumn, ResultSeries
 from services.query.segments import MeasurementInfo
@@ -175,11 +176,11 @@ async def measurements(statement: tree.ShowMeasurements, context: QueryContext) 
     """SHOW MEASUREMENTS, of the default policy or, with ON a.b, of each that is named."""
     if statement.every_database and not statement.every_policy:
         raise Invalid("query 'SHOW MEASUREMENTS ON *' not supported. use 'ON *.*' or specify a database")
-    condition = split_condition(statement.condition, context.now_ns, Dialect.SERIES)
+    keeps = None if statement.condition is None else measurement_filter(statement.condition)
     qualified = bool(statement.policy) or statement.every_policy
     rows: list[tuple[str, ...]] = []
     for mapping in await _mappings_of(statement, context):
-        names = await _names(statement, context, mapping.bucket, condition)
+        names = await _names(statement, context, mapping.bucket, keeps)
         rows += [(name, mapping.database, mapping.retention_policy) if qualified else (name,) for name in names]
     rows = _limited(statement.limits, rows)
     if rows:
@@ -208,7 +209,7 @@ async def _mappings_of(statement: tree.ShowMeasurements, context: QueryContext) 
 
 
 async def _names(
-    statement: tree.ShowMeasurements, context: QueryContext, bucket: Bucket, condition: ShowCondition
+    statement: tree.ShowMeasurements, context: QueryContext, bucket: Bucket, keeps: MeasurementFilter | None
 ) -> list[str]:
     choice = _Chosen(bucket, every=statement.source is None)
     if statement.source is not None:
@@ -216,10 +217,10 @@ async def _names(
             choice.patterns.append(compile_pattern(statement.source.regex))
         else:
             choice.names.add(statement.source.name)
-    found = await _find(context, [choice], condition, with_series=condition.tags is not None)
-    if condition.tags is None:
+    found = await _find(context, [choice], _ALL_TIME, with_series=keeps is not None)
+    if keeps is None:
         return [entries[0].name for entries in found]
-    return await asyncio.to_thread(show_tables.names_with_series, found, condition.tags)
+    return await asyncio.to_thread(show_tables.measurement_names, found, keeps)
 
 
 # ---------------------------------------------------------------- keys and values

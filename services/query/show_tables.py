@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from common.model import FieldType
 from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
+from services.query.measurement_where import MeasurementFilter
 from services.query.show_where import Mask, series_mask
 
 # Escapes of a series key in line protocol.
@@ -45,6 +47,21 @@ class Found:
 def names_with_series(found: Sequence[Sequence[Found]], tags: tree.Expr | None) -> list[str]:
     """Names of the measurements that have a series which *tags* keeps, in order."""
     return [entries[0].name for entries in found if any(_count(*entry.series(tags)) for entry in entries)]
+
+
+def measurement_names(found: Sequence[Sequence[Found]], keeps: MeasurementFilter) -> list[str]:
+    """Names of the measurements that *keeps* keeps, in order."""
+    return [entries[0].name for entries in found if keeps(entries[0].name, partial(_values, entries))]
+
+
+def _values(entries: Sequence[Found], key: str) -> set[str]:
+    """Values of the tag *key* over all the series of one measurement."""
+    values: set[str] = set()
+    for entry in entries:
+        table, mask = entry.series(None)
+        if key in table.codes:
+            values.update(table.words[key][_used(table, key, mask)].tolist())
+    return values
 
 
 def _count(table: SeriesTable, mask: Mask | None) -> int:

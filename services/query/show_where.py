@@ -109,7 +109,7 @@ def _mask(table: SeriesTable, measurement: str, expr: tree.Expr) -> Mask:
     if isinstance(value, tree.VarRef):
         other = table.values(value.name)
         return np.asarray((table.values(name) == other) == (expr.op == "="), dtype=bool)
-    matches = _matcher(expr.op, value)
+    matches = value_matcher(expr.op, value)
     if name == MEASUREMENT_NAME and name not in table.codes:
         return np.full(table.count, matches(measurement))
     codes = table.codes.get(name)
@@ -119,7 +119,8 @@ def _mask(table: SeriesTable, measurement: str, expr: tree.Expr) -> Mask:
     return words[codes]
 
 
-def _matcher(op: str, value: tree.Expr) -> Callable[[str], bool]:
+def value_matcher(op: str, value: tree.Expr) -> Callable[[str], bool]:
+    """Whether the value of a tag compares so with *value*; *op* is ``=``, ``!=``, ``=~`` or ``!~``."""
     if isinstance(value, tree.RegexLiteral):
         pattern = compile_pattern(value)
         wanted = op == "=~"

@@ -68,6 +68,11 @@ def test_a_rule_of_select(text: str, wanted: list[tuple[Any, ...]]) -> None:
     [
         ("SELECT max(*), f FROM m", "mixing aggregate and non-aggregate queries is not supported"),
         ("SELECT last(/^i$/), f FROM m", "mixing aggregate and non-aggregate queries is not supported"),
+        # an unknown database is told first, unless the source names its policy
+        ("SELECT mean(f), f FROM nodb..m", "database not found: nodb"),
+        ("SELECT mean(f) FROM (SELECT foo(f) FROM nodb..m)", "database not found: nodb"),
+        ("SELECT foo(f) FROM nodb.autogen.m", "undefined function foo()"),
+        ("SELECT foo(f) FROM db..m", "undefined function foo()"),
         ("SELECT atan2(2, 1) FROM m", "field must contain at least one variable"),
         ("SELECT -(ln(2)) FROM m", "field must contain at least one variable"),
         ("SELECT max(s) FROM m", "unsupported max iterator type: *query.stringInterruptIterator"),

@@ -140,6 +140,15 @@ def told(text: str, **more: Any) -> str:
         ("SHOW MEASUREMENTS WHERE host = 'h4'", [("measurements", [("cpu",), ("disk",)])]),
         ("SHOW MEASUREMENTS WHERE host = 'none'", []),
         ("SHOW MEASUREMENTS ON nodb", []),
+        ("SHOW MEASUREMENTS WHERE host != 'h4'", [("measurements", [("mem",)])]),
+        ("SHOW MEASUREMENTS WHERE host !~ /h[24]/", [("measurements", [("mem",)])]),
+        ("SHOW MEASUREMENTS WHERE host = ''", []),
+        ("SHOW MEASUREMENTS WHERE host != ''", [("measurements", [("cpu",), ("disk",), ("mem",)])]),
+        ("SHOW MEASUREMENTS WHERE host =~ /^$/ OR host !~ /.*/", []),
+        ("SHOW MEASUREMENTS WHERE nope != 'x' OR nope = ''", []),
+        ("SHOW MEASUREMENTS WHERE host = 'h2' AND dc = 'west'", [("measurements", [("cpu",)])]),
+        ("SHOW MEASUREMENTS WHERE host != 'h4' OR (_name = 'disk')", [("measurements", [("disk",), ("mem",)])]),
+        ("SHOW MEASUREMENTS WHERE _name !~ /m/", [("measurements", [("cpu",), ("disk",)])]),
         ("SHOW MEASUREMENTS ON fleet.roll", [("measurements", [("cpu_day", "fleet", "roll")])]),
         (
             "SHOW MEASUREMENTS ON *.* WITH MEASUREMENT =~ /cpu/",
@@ -209,6 +218,11 @@ def test_series_are_counted_by_group() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("SHOW MEASUREMENTS WHERE 'h1' = host", "left side of '=' must be a tag key"),
+        ("SHOW MEASUREMENTS WHERE host != dc", "right side of '!=' must be a tag value string"),
+        ("SHOW MEASUREMENTS WHERE load = 1", "right side of '=' must be a tag value string"),
+        ("SHOW MEASUREMENTS WHERE load > 1", "invalid tag comparison operator"),
+        ("SHOW MEASUREMENTS WHERE time > 0", "SHOW MEASUREMENTS doesn't support time in WHERE clause"),
         ("SHOW SERIES ON nodb", "database not found: nodb"),
         ("SHOW FIELD KEYS ON hidden", "database not found: hidden"),
         ("SHOW SERIES EXACT CARDINALITY ON nodb", "database not found: nodb"),
