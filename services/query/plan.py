@@ -27,7 +27,7 @@ from services.query.engine.functions import DERIVATIVES, GIVES
 from services.query.engine.spec import Call, Filter, Output, Query, Ref, RefKind
 from services.query.engine.vectors import NUMBERS
 from services.query.influxql import tree
-from services.query.influxql.format import format_expr
+from services.query.influxql.format import describe_expr
 from services.query.plan_check import Checked
 from services.query.plan_fields import distinct_argument, math_arguments
 from services.query.plan_names import CompilePattern, Expanded, Schema
@@ -221,7 +221,7 @@ class _Binder:
 
     def _typed(self, expr: tree.Expr) -> str:
         """*expr* as text, each name with its type."""
-        return format_expr(self._with_types(expr))
+        return describe_expr(self._with_types(expr))
 
     def _with_types(self, expr: tree.Expr) -> tree.Expr:
         if isinstance(expr, tree.VarRef):
@@ -322,7 +322,7 @@ def constant(expr: tree.Expr) -> Constant:
         return Constant(expr.value, STRING)
     if isinstance(expr, tree.DurationLiteral | tree.TimeLiteral):
         return Constant(expr.ns, INTEGER)
-    raise Invalid(f"invalid expression: {format_expr(expr)}")
+    raise Invalid(f"invalid expression: {describe_expr(expr)}")
 
 
 def _option(expr: tree.Expr) -> int | float | str:
@@ -330,7 +330,7 @@ def _option(expr: tree.Expr) -> int | float | str:
         return expr.ns
     if isinstance(expr, tree.IntegerLiteral | tree.NumberLiteral | tree.StringLiteral):
         return expr.value
-    raise Invalid(f"invalid argument: {format_expr(expr)}")
+    raise Invalid(f"invalid argument: {describe_expr(expr)}")
 
 
 def output_types(query: Query) -> list[FieldType | None]:

@@ -13,7 +13,7 @@ from common.errors import Invalid
 from common.model import MAX_TIME_NS, MIN_TIME_NS
 from services.query.engine.window import Windows
 from services.query.influxql import tree
-from services.query.influxql.format import format_expr
+from services.query.influxql.format import describe_expr
 from services.query.plan_fields import FieldChecker, check_count, math_arguments
 from services.query.plan_time import reduce_expr, split_time
 
@@ -104,7 +104,7 @@ def _check_condition(condition: tree.Expr | None) -> None:
         if isinstance(node, tree.Call):
             expected = math_arguments(node.name)
             if expected is None:
-                raise Invalid(f"invalid function call in condition: {format_expr(node)}")
+                raise Invalid(f"invalid function call in condition: {describe_expr(node)}")
             check_count(node.name, expected, len(node.args))
 
 

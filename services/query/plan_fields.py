@@ -15,7 +15,7 @@ from services.query.engine.expressions import FUNCTIONS, FUNCTIONS_OF_TWO
 from services.query.engine.functions import DERIVATIVES, DIFFERENCES, FORECASTS, MOVING_AVERAGES
 from services.query.engine.window import Windows
 from services.query.influxql import tree
-from services.query.influxql.format import format_expr
+from services.query.influxql.format import describe_expr
 from services.query.plan_time import reduce_expr
 
 PLAIN_SELECTORS = frozenset(("max", "min", "first", "last"))
@@ -186,7 +186,7 @@ class FieldChecker:
             raise Invalid(f"invalid number of arguments for {call.name}, expected at least 2, got {len(call.args)}")
         limit, most = call.args[-1], self.select.limits.limit
         if not isinstance(limit, tree.IntegerLiteral):
-            raise Invalid(f"expected integer as last argument in {call.name}(), found {format_expr(limit)}")
+            raise Invalid(f"expected integer as last argument in {call.name}(), found {describe_expr(limit)}")
         if limit.value <= 0:
             raise Invalid(f"limit ({limit.value}) in {call.name} function must be at least 1")
         if 0 < most < limit.value:
@@ -195,10 +195,12 @@ class FieldChecker:
                 "select statement"
             )
         if not isinstance(call.args[0], tree.VarRef):
-            raise Invalid(f"expected first argument to be a field in {call.name}(), found {format_expr(call.args[0])}")
+            raise Invalid(
+                f"expected first argument to be a field in {call.name}(), found {describe_expr(call.args[0])}"
+            )
         for arg in call.args[1:-1]:
             if not isinstance(arg, tree.VarRef):
-                raise Invalid(f"only fields or tags are allowed in {call.name}(), found {format_expr(arg)}")
+                raise Invalid(f"only fields or tags are allowed in {call.name}(), found {describe_expr(arg)}")
         self.top_or_bottom = call.name
 
     # ------------------------------------------------------------ transformations

@@ -12,7 +12,7 @@ from common.errors import Invalid
 from common.model import MAX_TIME_NS, MIN_TIME_NS
 from common.times import parse_time_string
 from services.query.influxql import tree
-from services.query.influxql.format import format_expr
+from services.query.influxql.format import describe_expr
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _NUMBERS = tree.IntegerLiteral | tree.UnsignedLiteral | tree.NumberLiteral
@@ -48,7 +48,7 @@ class _Bounds:
         if isinstance(expr, tree.BooleanLiteral):
             return expr
         if not isinstance(expr, tree.BinaryExpr):
-            raise Invalid(f"invalid condition expression: {format_expr(expr)}")
+            raise Invalid(f"invalid condition expression: {describe_expr(expr)}")
         if expr.op in ("AND", "OR"):
             left, right = self.take_out(expr.left), self.take_out(expr.right)
             if left is None or right is None:
@@ -86,7 +86,7 @@ class _Bounds:
         else:
             raise Invalid(f"invalid operation: time and {tree.go_type_name(literal)} are not compatible")
         if value_ns > MAX_TIME_NS:
-            raise Invalid(f"time {format_expr(tree.TimeLiteral(MAX_TIME_NS))} overflows time literal")
+            raise Invalid(f"time {describe_expr(tree.TimeLiteral(MAX_TIME_NS))} overflows time literal")
         return max(value_ns, MIN_TIME_NS)
 
 

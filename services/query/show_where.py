@@ -17,7 +17,7 @@ from common.errors import Invalid
 from common.model import MAX_TIME_NS, MIN_TIME_NS
 from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
-from services.query.influxql.format import format_expr
+from services.query.influxql.format import describe_expr
 from services.query.pattern import compile_pattern
 from services.query.plan_time import split_time
 
@@ -77,7 +77,7 @@ def _check(expr: tree.Expr, dialect: Dialect) -> None:
     if isinstance(expr, tree.BinaryExpr) and expr.op in _TAG_OPERATORS and _tag_and_value(expr) is not None:
         return None
     if dialect is Dialect.METAQUERY:
-        raise Invalid(f"expression too complex for metaquery: {format_expr(expr)}")
+        raise Invalid(f"expression too complex for metaquery: {describe_expr(expr)}")
     raise Invalid("invalid tag comparison operator")
 
 

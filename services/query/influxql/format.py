@@ -44,25 +44,43 @@ def format_number(value: float) -> str:
 # ---------------------------------------------------------------- expressions
 
 
-def format_expr(expr: tree.Expr) -> str:
+FormatNumber = Callable[[float], str]
+
+
+def format_expr(expr: tree.Expr, number: FormatNumber = format_number) -> str:
     """*expr* as text; a sign before a name is printed as ``-1 * name``, as there."""
-    return _EXPRESSIONS[type(expr)](expr)
+    if isinstance(expr, tree.NumberLiteral):
+        return number(expr.value)
+    nested = _NESTED.get(type(expr))
+    return _LEAVES[type(expr)](expr) if nested is None else nested(expr, number)
 
 
-def _format_binary(expr: tree.BinaryExpr) -> str:
+def describe_expr(expr: tree.Expr) -> str:
+    """*expr* as InfluxDB's error texts show it: floats with three digits, so that it may read back otherwise."""
+    return format_expr(expr, "{:.3f}".format)
+
+
+def _format_binary(expr: tree.BinaryExpr, number: FormatNumber) -> str:
     level = tree.PRECEDENCE[expr.op]
-    left = _operand(expr.left, level)
-    right = _operand(expr.right, level + (expr.op not in ("AND", "OR")))
+    left = _operand(expr.left, level, number)
+    right = _operand(expr.right, level + (expr.op not in ("AND", "OR")), number)
     if right.startswith("(") and not isinstance(expr.right, tree.ParenExpr) and _is_sign(expr.right):
         # A product by ±1 on the right was written as a sign: parentheses would be another tree.
         assert isinstance(expr.right, tree.BinaryExpr)
         assert isinstance(expr.right.left, tree.IntegerLiteral)
-        right = ("-" if expr.right.left.value == -1 else "+") + format_expr(expr.right.right)
+        right = ("-" if expr.right.left.value == -1 else "+") + _after_sign(expr.right.right, number)
     return f"{left} {expr.op} {right}"
 
 
-def _operand(expr: tree.Expr, least: int) -> str:
-    text = format_expr(expr)
+def _after_sign(expr: tree.Expr, number: FormatNumber) -> str:
+    text = format_expr(expr, number)
+    # A keyword may not follow a sign: there distinct( is a name in quotes.
+    is_keyword = isinstance(expr, tree.Call) and expr.name == "distinct"
+    return quote("distinct") + text.removeprefix("distinct") if is_keyword else text
+
+
+def _operand(expr: tree.Expr, least: int, number: FormatNumber) -> str:
+    text = format_expr(expr, number)
     return f"({text})" if isinstance(expr, tree.BinaryExpr) and tree.PRECEDENCE[expr.op] < least else text
 
 
@@ -80,11 +98,14 @@ def _format_var_ref(ref: tree.VarRef) -> str:
     return format_ident(ref.name) + (f"::{ref.cast}" if ref.cast else "")
 
 
-_EXPRESSIONS: dict[type, Callable[[Any], str]] = {
+def _format_call(call: tree.Call, number: FormatNumber) -> str:
+    return f"{_call_name(call.name)}({', '.join(format_expr(arg, number) for arg in call.args)})"
+
+
+_LEAVES: dict[type, Callable[[Any], str]] = {
     tree.VarRef: _format_var_ref,
     tree.IntegerLiteral: lambda e: str(e.value),
     tree.UnsignedLiteral: lambda e: str(e.value),
-    tree.NumberLiteral: lambda e: format_number(e.value),
     tree.StringLiteral: lambda e: format_string(e.value),
     tree.BooleanLiteral: lambda e: "true" if e.value else "false",
     tree.DurationLiteral: lambda e: format_duration(e.ns),
@@ -92,8 +113,10 @@ _EXPRESSIONS: dict[type, Callable[[Any], str]] = {
     tree.RegexLiteral: format_regex,
     tree.Wildcard: lambda e: f"*::{e.kind}" if e.kind else "*",
     tree.Distinct: lambda e: f"DISTINCT {format_ident(e.name)}",
-    tree.Call: lambda e: f"{_call_name(e.name)}({', '.join(map(format_expr, e.args))})",
-    tree.ParenExpr: lambda e: f"({format_expr(e.expr)})",
+}
+_NESTED: dict[type, Callable[[Any, FormatNumber], str]] = {
+    tree.Call: _format_call,
+    tree.ParenExpr: lambda e, number: f"({format_expr(e.expr, number)})",
     tree.BinaryExpr: _format_binary,
 }
 

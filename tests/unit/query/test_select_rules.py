@@ -68,6 +68,10 @@ def test_a_rule_of_select(text: str, wanted: list[tuple[Any, ...]]) -> None:
     [
         ("SELECT max(*), f FROM m", "mixing aggregate and non-aggregate queries is not supported"),
         ("SELECT last(/^i$/), f FROM m", "mixing aggregate and non-aggregate queries is not supported"),
+        # floats have three digits in such texts
+        ("SELECT s + 1.5 FROM m", "type error: s::string + 1.500: incompatible types: string and float"),
+        ("SELECT -1.23456 * (s) FROM m", "type error: -1.235 * s::string: incompatible types: float and string"),
+        ("SELECT top(f, 2.0) FROM m", "expected integer as last argument in top(), found 2.000"),
         # an unknown database is told first, unless the source names its policy
         ("SELECT mean(f), f FROM nodb..m", "database not found: nodb"),
         ("SELECT mean(f) FROM (SELECT foo(f) FROM nodb..m)", "database not found: nodb"),
