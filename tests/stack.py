@@ -24,15 +24,21 @@ READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
 ORG, USER, PASSWORD, BUCKET = "tide", "admin", "admin-password", "first"
 ADMIN_TOKEN = "test-operator-token-of-the-stack"
+_given: set[int] = set()  # ports that free_port has given out
 
 
 def free_port() -> int:
-    """A port that nobody listens on now. Not one of those that the kernel gives out: until it is used, a service that
-    asks for any port may get it."""
+    """A port that nobody listens on now. Not one of those that the kernel gives out, and no other worker's: until it
+    is used, a service that asks for any port, or a stack that starts beside this one, might get it."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = 15_000 + secrets.randbelow(15_000)
+        port = 15_000 + secrets.randbelow(15_000 // workers) * workers + worker
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 

@@ -75,6 +75,8 @@ def test_verify_names_what_is_damaged_by_bucket_measurement_and_time(own_stack: 
         (found,) = damaged.stdout.splitlines()
         assert found.split("\t")[:4] == [bucket_id, "cpu", "1970-01-01T00:00:01Z", "1970-01-01T00:00:01.000000001Z"]
         stack.start()
+        # Statistics tell a count until somebody has wanted the rows.
+        assert [value for _, value in stack.rows("SELECT value FROM cpu", BUCKET)] == [2]
         assert stack.rows("SELECT count(value) FROM cpu", BUCKET)[0][1] == 1
         stack.stop()
     damage(data, "UPDATE dictionary SET piece = zeroblob(9)", "UPDATE fields SET type = 3", "DELETE FROM replaced")
