@@ -1,4 +1,4 @@
-"""Takes series that have no rows left out of the dictionaries, so that they count no more (docs/decisions/0054).
+"""Takes series that have no rows left out of the dictionaries, so that they count no more (docs/decisions/0058).
 
 Deletes and retention leave a settled tombstone that says which series may be without rows. The segments tell which
 are (``emptied.py``). Where it is worth it the dictionary is written anew without them (``renumber.py``); until then
