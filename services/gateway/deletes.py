@@ -11,13 +11,11 @@ import time
 from aiohttp import hdrs, web
 
 from common.errors import MethodNotAllowed, Unavailable
-from common.messages import QUERY
 from services.gateway.bodies import whole_body
-from services.gateway.calls import never_reached, was_answered
+from services.gateway.calls import RETRY_FOR_S, find_query, never_reached, was_answered
 from services.gateway.exchange import Exchange
 from services.gateway.forms import GZIP, inflate
 from services.gateway.gateway import Gateway
-from services.gateway.queries import RETRY_FOR_S, RETRY_PAUSE_S
 
 PARAMETERS = ("org", "orgID", "bucket", "bucketID")
 SETTING = "TIDEGATE_REST_MAX_BODY_BYTES"
@@ -48,12 +46,7 @@ async def _ask(gateway: Gateway, head: dict[str, object], body: bytes) -> None:
     take what was written in between."""
     deadline_s = time.monotonic() + RETRY_FOR_S
     while True:
-        replica = gateway.replicas.find(QUERY)
-        if replica is None:
-            if time.monotonic() > deadline_s:
-                raise Unavailable("no query instance is running")
-            await asyncio.sleep(RETRY_PAUSE_S)
-            continue
+        replica = await find_query(gateway.replicas, deadline_s)
         replica.in_flight += 1
         try:
             timeout_s = gateway.config.query_timeout_s

@@ -12,9 +12,8 @@ import time
 from aiohttp import hdrs, web
 
 from common.errors import Invalid, MethodNotAllowed, Unavailable
-from common.messages import QUERY
 from services.gateway.bodies import whole_body
-from services.gateway.calls import never_reached, was_answered
+from services.gateway.calls import RETRY_FOR_S, find_query, never_reached, was_answered
 from services.gateway.exchange import Exchange
 from services.gateway.forms import GZIP, inflate, read_form
 from services.gateway.gateway import Gateway
@@ -28,8 +27,6 @@ BODY_METHODS = frozenset((hdrs.METH_POST, hdrs.METH_PUT, hdrs.METH_PATCH))
 SETTING = "TIDEGATE_QUERY_MAX_BODY_BYTES"
 # Longer bodies are read in a thread.
 INLINE_BODY_BYTES = 32 << 10
-RETRY_FOR_S = 5.0
-RETRY_PAUSE_S = 0.05
 # A text with none of these words changes nothing, so it may be asked twice.
 _CHANGES = re.compile(r"\b(DELETE|DROP|CREATE|ALTER|GRANT|REVOKE|SET|KILL|INTO)\b", re.IGNORECASE)
 
@@ -84,12 +81,7 @@ async def _ask(gateway: Gateway, exchange: Exchange, head: dict[str, object]) ->
     repeatable = _CHANGES.search(params["q"]) is None
     deadline_s = time.monotonic() + RETRY_FOR_S
     while True:
-        replica = gateway.replicas.find(QUERY)
-        if replica is None:
-            if time.monotonic() > deadline_s:
-                raise Unavailable("no query instance is running")
-            await asyncio.sleep(RETRY_PAUSE_S)
-            continue
+        replica = await find_query(gateway.replicas, deadline_s)
         replica.in_flight += 1
         begun = False
         try:
