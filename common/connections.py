@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -17,10 +19,14 @@ from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 
+from common.wire import Buffer
+
 CONNECT_TIMEOUT_S = 3.0
 # A connection that nobody has used for so long is closed: its far end may have forgotten it.
 IDLE_S = 60.0
 READ_BUFFER_BYTES = 64 << 10
+# A body of up to so many bytes leaves joined to the head of its request.
+JOINED_BYTES = 64 << 10
 
 
 class NotConnected(ConnectionError):
@@ -59,23 +65,49 @@ class Connection(ResponseHandler):
         self.idle_since_s = 0.0
         self._asked = False
 
-    async def ask(self, request: bytes, timeout_s: float | None) -> tuple[RawResponseMessage, StreamReader]:
-        """Send a whole request and wait for the head of its answer.
+    async def ask(
+        self, head: bytes, body: Sequence[Buffer] | AsyncGenerator[Buffer, None], timeout_s: float | None
+    ) -> tuple[RawResponseMessage, StreamReader]:
+        """Send a request and wait for the head of its answer, which may come before all is sent.
 
         Args:
-            timeout_s: bounds the wait for each piece of the answer; None = no bound.
+            body: as long as *head* says; what comes in pieces is sent as fast as the far end takes it.
+            timeout_s: bounds the wait for each piece of the answer and for each time that the far end takes nothing;
+                None = no bound.
 
         Raises:
             aiohttp.ClientError, HttpProcessingError, TimeoutError: no answer, or none that is HTTP.
         """
         self._asked = True
         self.set_response_params(auto_decompress=False, read_timeout=timeout_s, read_bufsize=READ_BUFFER_BYTES)
-        if self.transport is not None:
-            self.transport.write(request)
+        whole = True
+        if not isinstance(body, Sequence):
+            self._write(head)
+            whole = await self._send(body, timeout_s)
+        elif sum(map(len, body)) <= JOINED_BYTES:
+            self._write(b"".join((head, *body)))
+        elif self.transport is not None:
+            self.transport.writelines((head, *body))
         self.start_timeout()
         answer = await self.read()
-        self._asked = False
+        self._asked = not whole
         return answer
+
+    async def _send(self, body: AsyncGenerator[Buffer, None], timeout_s: float | None) -> bool:
+        """Send *body* until it ends (True) or the far end has said something (False) or has gone (False)."""
+        async with aclosing(body):
+            async for piece in body:
+                if self._buffer or self.transport is None:
+                    return False
+                self.transport.write(piece)
+                if self.writing_paused:
+                    async with asyncio.timeout(timeout_s):
+                        await self._drain_helper()
+        return True
+
+    def _write(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(data)
 
     @property
     def is_reusable(self) -> bool:

@@ -8,8 +8,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,16 +31,14 @@ from common.connections import CONNECT_TIMEOUT_S, Connections, Place, find_place
 from common.errors import InfluxError, Invalid, TooLarge, Unauthorized, Unavailable, error_of
 from common.log import get_logger
 from common.messages import CALLERS
-from common.rpc_parts import Closing, Pieces, read_part
+from common.rpc_parts import Closing, Pieces, read_part, read_prefix
 from common.wire import Buffer, Keys
 
 log = get_logger("rpc")
 PATH = "/rpc/"
 MAX_PART_BYTES = 64 << 20
-# A call's digest of up to this much is made in the event loop (1 ms); of more in a thread.
-INLINE_CALL_BYTES = 1 << 20
-# Calls of up to so many bytes, all at hand, go out in one write over a connection of ours; others through aiohttp.
-SMALL_CALL_BYTES = 64 << 10
+# A call's seal over up to this much is made in the event loop (0.3 ms); over more in a thread.
+INLINE_CALL_BYTES = 4 << 20
 # Answers of up to this many bytes leave in one write; larger ones part by part.
 SMALL_ANSWER_BYTES = 1 << 20
 # How long the head of a call may be on its way.
@@ -39,6 +46,9 @@ HEAD_TIMEOUT_S = 10.0
 # A caller that takes nothing of an answer for so long is given up: what it holds here is not free.
 SEND_TIMEOUT_S = 90.0
 STATUS_OF_ERROR = 460  # any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
+
+# Parts of calls whose parts are streamed, if their size is known.
+STREAMED_PART_BYTES = 1 << 20
 
 # How an answer fails to come.
 _BROKEN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, asyncio.IncompleteReadError, OSError)
@@ -49,6 +59,17 @@ def now_ms() -> int:
 
 
 # ---------------------------------------------------------------- calling
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What a call carries, *size* bytes in pieces as they come: cut into parts anew on the way."""
+
+    pieces: AsyncIterable[Buffer]
+    size: int
+
+
+Parts = Sequence[Buffer] | AsyncIterable[Buffer] | Streamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +155,11 @@ class RpcClient:
         url: str,
         method: str,
         head: Any,
-        parts: Sequence[Buffer] | AsyncIterable[Buffer] = (),
+        parts: Parts = (),
         *,
         timeout_s: float | None = 30,
     ) -> AsyncIterator[StreamedAnswer]:
-        """Call *method* and read the answer's parts as they come; *parts* may be streamed too.
+        """Call *method* and read the answer's parts as they come; *parts* may be streamed too, best ``Streamed``.
 
         *timeout_s* bounds the wait for each piece of the answer, not the whole of it; None = no bound (feeds).
         An exception raised by *parts* itself ends the call and is raised here.
@@ -150,18 +171,21 @@ class RpcClient:
         headers, body = await self._encode(method, head, parts, source_error)
         place = find_place(url)
         try:
-            if place is not None and isinstance(body, bytes) and len(body) <= SMALL_CALL_BYTES:
+            if place is not None and body.size is not None:
+                headers["Content-Length"] = str(body.size)
                 connection = await self._connections.acquire(place)
                 try:
-                    message, content = await connection.ask(_request(place, method, headers, body), timeout_s)
+                    message, content = await connection.ask(
+                        _request_head(place, method, headers), body.pieces, timeout_s
+                    )
                     pieces = Pieces(content)
                     yield StreamedAnswer(await _read_answer_head(message.code, message.headers, pieces, method), pieces)
                 finally:
                     self._connections.release(connection)
             else:
                 timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
-                target = f"{url}/rpc/{method}"
-                async with self._session.post(target, data=body, headers=headers, timeout=timeout) as response:
+                target, data = f"{url}/rpc/{method}", _each(body.pieces)
+                async with self._session.post(target, data=data, headers=headers, timeout=timeout) as response:
                     pieces = Pieces(response.content)
                     answer_head = await _read_answer_head(response.status, response.headers, pieces, method)
                     yield StreamedAnswer(answer_head, pieces)
@@ -171,12 +195,8 @@ class RpcClient:
             raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
 
     async def _encode(
-        self,
-        method: str,
-        head: Any,
-        parts: Sequence[Buffer] | AsyncIterable[Buffer],
-        source_error: list[BaseException],
-    ) -> tuple[dict[str, str], bytes | AsyncIterator[bytes]]:
+        self, method: str, head: Any, parts: Parts, source_error: list[BaseException]
+    ) -> tuple[dict[str, str], _Body]:
         """Headers and body of a call, signed; an exception that streamed *parts* raise is put into *source_error*."""
         encoded = wire.encode_head(head)
         nonce = secrets.token_bytes(wire.NONCE_BYTES)
@@ -187,43 +207,51 @@ class RpcClient:
             wire.HEAD_HEADER: str(len(encoded)),
             "Content-Type": wire.CONTENT_TYPE,
         }
+        if isinstance(parts, Streamed):
+            size = len(encoded) + wire.framed_bytes(parts.size, STREAMED_PART_BYTES)
+            framed = wire.frame(self._keys.signing, nonce, encoded, parts.pieces, parts.size, STREAMED_PART_BYTES)
+            return headers, _Body(_watched(framed, source_error), size)
         if not isinstance(parts, Sequence):
-            return headers, _stream_call(self._keys.signing, nonce, encoded, parts, source_error)
+            streamed = _stream_call(self._keys.signing, nonce, encoded, parts)
+            return headers, _Body(_watched(streamed, source_error), None)
         if sum(map(len, parts)) <= INLINE_CALL_BYTES:
-            return headers, _join_call(self._keys, nonce, encoded, parts)
-        return headers, await asyncio.to_thread(_join_call, self._keys, nonce, encoded, parts)
+            pieces = wire.encode_call(self._keys, nonce, encoded, parts)
+        else:
+            pieces = await asyncio.to_thread(wire.encode_call, self._keys, nonce, encoded, parts)
+        return headers, _Body(pieces, sum(map(len, pieces)))
 
 
-def _request(place: Place, method: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """A whole HTTP request."""
-    lines = (
-        f"POST /rpc/{method} HTTP/1.1",
-        f"Host: {place.host_header}",
-        *map(": ".join, headers.items()),
-        f"Content-Length: {len(body)}",
-        "",
-        "",
-    )
-    return "\r\n".join(lines).encode() + body
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The body of a call; *size* is None when nobody knows it beforehand."""
+
+    pieces: Sequence[Buffer] | AsyncGenerator[Buffer, None]
+    size: int | None
 
 
-def _join_call(keys: Keys, nonce: bytes, head: bytes, parts: Sequence[Buffer]) -> bytes:
-    return b"".join(wire.encode_call(keys, nonce, head, parts))
+def _request_head(place: Place, method: str, headers: Mapping[str, str]) -> bytes:
+    lines = (f"POST /rpc/{method} HTTP/1.1", f"Host: {place.host_header}", *map(": ".join, headers.items()), "", "")
+    return "\r\n".join(lines).encode()
 
 
-async def _stream_call(
-    key: bytes, nonce: bytes, head: bytes, parts: AsyncIterable[Buffer], source_error: list[BaseException]
-) -> AsyncIterator[bytes]:
-    digest = wire.PartsDigest()
-    yield head
+async def _watched(pieces: AsyncIterable[Buffer], source_error: list[BaseException]) -> AsyncGenerator[Buffer, None]:
     try:
-        async for part in parts:
-            digest.update(part)
-            yield wire.part_prefix(len(part)) + part
+        async for piece in pieces:
+            yield piece
     except Exception as error:
         source_error.append(error)
         raise
-    yield wire.SEAL_PREFIX + digest.seal(key, nonce)
+
+
+async def _stream_call(
+    key: bytes, nonce: bytes, head: bytes, parts: AsyncIterable[Buffer]
+) -> AsyncGenerator[Buffer, None]:
+    seal = wire.Seal(key, nonce)
+    yield head
+    async for part in parts:
+        seal.add(part)
+        yield wire.part_prefix(len(part)) + part
+    yield wire.SEAL_PREFIX + seal.finish()
 
 
 async def _read_answer_head(status: int, headers: Mapping[str, str], pieces: Pieces, method: str) -> Any:
@@ -268,18 +296,29 @@ class Call:
     async def iter_parts(self, max_part_bytes: int = MAX_PART_BYTES) -> AsyncIterator[bytes]:
         """Parts as they arrive. Nothing may be *done* with them before the iteration has ended: only then is the
         seal checked (Unauthorized if it is wrong, Invalid if the body is cut or is no sequence of parts)."""
-        digest = wire.PartsDigest()
-        try:
-            while True:
-                part = await read_part(self._pieces, max_part_bytes)
-                if isinstance(part, Closing):
-                    break
-                digest.update(part)
+        seal = wire.Seal(self._key, self._nonce)
+        with _cut_is_invalid():
+            while not isinstance(part := await read_part(self._pieces, max_part_bytes), Closing):
+                seal.add(part)
                 yield part
-        except asyncio.IncompleteReadError:
-            raise Invalid("the body of a call is cut") from None
-        expected = digest.seal(self._key, self._nonce)
-        if part.code != wire.SEAL_CODE or not secrets.compare_digest(part.payload, expected):
+        await self._check_end(part, seal)
+
+    async def iter_pieces(self) -> AsyncIterator[Buffer]:
+        """What the parts hold, in pieces as they arrive, without regard to where a part ends; otherwise as
+        ``iter_parts``: large parts are not put together first."""
+        seal = wire.Seal(self._key, self._nonce)
+        with _cut_is_invalid():
+            while not isinstance(left := await read_prefix(self._pieces, MAX_PART_BYTES), Closing):
+                seal.begin(left)
+                while left:
+                    piece = await self._pieces.take_some(left)
+                    left -= len(piece)
+                    seal.update(piece)
+                    yield piece
+        await self._check_end(left, seal)
+
+    async def _check_end(self, closing: Closing, seal: wire.Seal) -> None:
+        if closing.code != wire.SEAL_CODE or not secrets.compare_digest(closing.payload, seal.finish()):
             raise Unauthorized("the seal of the call is wrong")
         if not await self._pieces.at_end():
             raise Invalid("bytes after the seal of a call")
@@ -301,6 +340,14 @@ class Call:
         if not self._sealed:
             async for _ in self.iter_parts():
                 raise Invalid("a part in a call that takes none")
+
+
+@contextmanager
+def _cut_is_invalid() -> Iterator[None]:
+    try:
+        yield
+    except asyncio.IncompleteReadError:
+        raise Invalid("the body of a call is cut") from None
 
 
 @dataclass(slots=True)

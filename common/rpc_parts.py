@@ -46,12 +46,29 @@ class Pieces:
         pieces[-1] = self._piece[: self._at]
         return b"".join(pieces)
 
+    async def take_some(self, most: int) -> memoryview:
+        """The next bytes, at least one and at most *most* of them, as they lie. Raises IncompleteReadError on a cut."""
+        if self._at == len(self._piece):
+            piece = await self._content.readany()
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", most)
+            self._piece, self._at = piece, 0
+        start = self._at
+        self._at = min(start + most, len(self._piece))
+        return memoryview(self._piece)[start : self._at]
+
     async def at_end(self) -> bool:
         return self._at == len(self._piece) and not await self._content.readany()
 
 
 async def read_part(pieces: Pieces, max_bytes: int) -> bytes | Closing:
     """The next bin object, or the closing ext object. Raises Invalid on anything else, IncompleteReadError on a cut."""
+    prefix = await read_prefix(pieces, max_bytes)
+    return prefix if isinstance(prefix, Closing) else await pieces.take(prefix)
+
+
+async def read_prefix(pieces: Pieces, max_bytes: int) -> int | Closing:
+    """The size of the next bin object, whose bytes follow, or the closing ext object. Raises as ``read_part``."""
     first = (await pieces.take(1))[0]
     if first == 0xC4:
         size = (await pieces.take(1))[0]
@@ -66,4 +83,4 @@ async def read_part(pieces: Pieces, max_bytes: int) -> bytes | Closing:
         raise Invalid("a part of a call is not a bin object")
     if size > max_bytes:
         raise TooLarge(f"a part of {size} bytes is over the limit of {max_bytes}")
-    return await pieces.take(size)
+    return size

@@ -26,6 +26,7 @@ from prometheus_client.exposition import generate_latest
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
+from common import allocator
 from common.config import CannotStart, faults
 from common.errors import InfluxError
 from common.log import get_logger
@@ -278,6 +279,7 @@ def run(main: Callable[[], Any], settings: type[BaseSettings] = BaseSettings) ->
     The process leaves no core dump: keys and tokens are in its memory.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    allocator.keep_freed_memory()
     try:
         uvloop.run(main())
     except ValidationError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from common.errors import InternalError, MethodNotAllowed, Unavailable
-from common.rpc import RpcClient
+from common.rpc import RpcClient, Streamed
 from services.gateway import bodies
 from services.gateway.batching import SMALL_BODY_BYTES, Result, Send, Write, error_of_result, write_head
 from services.gateway.calls import was_answered
@@ -70,7 +70,7 @@ async def write(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
     else:
         first = b""
     with gateway.budget.held(STREAM_BYTES):
-        await _send_large(gateway, item, _Body(request, first, max_bytes, setting))
+        await _send_large(gateway, item, _Body(request, first, max_bytes, setting, length))
     return exchange.answer(204)
 
 
@@ -88,11 +88,15 @@ class _Body:
     """A body that can be read once.
 
     Attributes:
+        length: None if the client has not said it.
         touched: its reading has begun.
         limit: put off with each piece, so that an ingest which does not go on is noticed.
     """
 
-    def __init__(self, request: web.BaseRequest, first: bytes, max_bytes: int, setting: str) -> None:
+    def __init__(
+        self, request: web.BaseRequest, first: bytes, max_bytes: int, setting: str, length: int | None
+    ) -> None:
+        self.length = length
         self._pieces = bodies.iter_pieces(request, first, max_bytes, setting)
         self.touched = False
         self.limit: asyncio.Timeout | None = None
@@ -136,7 +140,8 @@ async def _stream(client: RpcClient, replica: Replica, item: Write, body: _Body,
     try:
         async with asyncio.timeout(timeout_s) as body.limit:
             pieces = body.pieces(timeout_s)
-            async with client.stream(replica.url, "ingest.write", head, pieces, timeout_s=timeout_s) as answer:
+            parts = pieces if body.length is None else Streamed(pieces, body.length)
+            async with client.stream(replica.url, "ingest.write", head, parts, timeout_s=timeout_s) as answer:
                 async for _ in answer.parts():
                     pass
                 return _results(answer.head, 1)[0]

@@ -98,8 +98,9 @@ def check_fields(parsed: Parsed) -> FieldCheck:
 
 def _long_strings(parsed: Parsed) -> list[tuple[int, int]]:
     """Entries whose strings are over the limit, and the sizes of these."""
-    lengths = (parsed.entry_bits & np.uint64(0xFFFFFFFF)) >> np.uint64(1)
-    entries = np.flatnonzero((parsed.entry_type == FieldType.STRING) & (lengths > MAX_STRING_BYTES))
+    strings = np.flatnonzero(parsed.entry_type == FieldType.STRING)
+    lengths = (parsed.entry_bits[strings] & np.uint64(0xFFFFFFFF)) >> np.uint64(1)
+    entries = strings[lengths > MAX_STRING_BYTES]
     if not len(entries):
         return []
     offsets = np.zeros(len(entries) + 1, np.int64)

@@ -35,6 +35,7 @@ from services.ingest.checks import (
     parse_writes,
     to_result,
 )
+from services.ingest.columns import TypeCheck
 from services.ingest.groups import Groups
 from services.ingest.known_series import KnownSeries
 from services.ingest.metrics import Metrics
@@ -98,10 +99,9 @@ class Commits:
         """
         size = sum(len(write.body) for write in writes)
         with self._metrics.parse_seconds.time():
-            stage = await self._run(size, parse_writes, writes, hash_key)
-        ruling = Ruling(np.zeros(stage.parsed.rows, np.bool_))
+            stage, ruling, groups = await self._run(size, _parse_and_group, writes, hash_key)
         for _ in range(MAX_ROUNDS):
-            checked = await self._check(size, stage, ruling)
+            checked = await self._check(size, stage, ruling, groups)
             if not checked.stored:
                 break
             with self._metrics.append_seconds.time():
@@ -112,6 +112,7 @@ class Commits:
                 break
             self._metrics.rounds.labels("again").inc()
             await self._rule(stage, checked, ruling, answer["retry"])
+            groups = await self._run(size, group_writes, stage, ruling)
         else:
             log.error("storage does not take a commit", rounds=MAX_ROUNDS, answer=sorted(answer["retry"]))
             raise Unavailable("storage does not take the points; try again")
@@ -123,17 +124,19 @@ class Commits:
             return work(*args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
 
-    async def _check(self, size: int, stage: ParsedWrites, ruling: Ruling) -> CheckedWrites:
+    async def _check(self, size: int, stage: ParsedWrites, ruling: Ruling, groups: Groups) -> CheckedWrites:
         started = time.perf_counter()
-        groups = await self._run(size, group_writes, stage, ruling)
-        types = await self._run(size, check_group_types, stage, groups, ruling, self._known_types(groups))
-        losers = {group_key(groups, group)[:2] for group in groups_in_conflict(groups, types)}
-        suspects = {key for key in losers if self._schema.find(*key)}
-        if suspects:
-            confirmed = await self._schema.confirm(suspects)
-            known = self._known_types(groups, confirmed)
-            types = await self._run(size, check_group_types, stage, groups, ruling, known)
-        checked = await self._run(size, check_writes, stage, ruling, groups, types, self._series)
+        types, checked = await self._run(
+            size, _check_unless_in_conflict, stage, ruling, groups, self._known_types(groups), self._series
+        )
+        if checked is None:
+            losers = {group_key(groups, group)[:2] for group in groups_in_conflict(groups, types)}
+            suspects = {key for key in losers if self._schema.find(*key)}
+            if suspects:
+                confirmed = await self._schema.confirm(suspects)
+                known = self._known_types(groups, confirmed)
+                types = await self._run(size, check_group_types, stage, groups, ruling, known)
+            checked = await self._run(size, check_writes, stage, ruling, groups, types, self._series)
         self._metrics.build_seconds.observe(time.perf_counter() - started)
         return checked
 
@@ -230,3 +233,24 @@ class Commits:
         self._metrics.points.labels("stored").inc(stored)
         self._metrics.points.labels("dropped").inc(stage.parsed.rows - stored)
         self._metrics.points.labels("unparsed").inc(int(stage.parsed.error_counts.sum()))
+
+
+# What one turn in the pool does: each way there and back costs as much as a thousand points.
+
+
+def _parse_and_group(writes: Sequence[AdmittedWrite], hash_key: bytes) -> tuple[ParsedWrites, Ruling, Groups]:
+    stage = parse_writes(writes, hash_key)
+    ruling = Ruling(np.zeros(stage.parsed.rows, np.bool_))
+    return stage, ruling, group_writes(stage, ruling)
+
+
+def _check_unless_in_conflict(
+    stage: ParsedWrites,
+    ruling: Ruling,
+    groups: Groups,
+    known: Mapping[GroupKey, Mapping[str, FieldType]],
+    series: KnownSeries,
+) -> tuple[TypeCheck, CheckedWrites | None]:
+    """The commit, or None where types are in conflict with what is known, which may be old."""
+    types = check_group_types(stage, groups, ruling, known)
+    return types, None if types.first else check_writes(stage, ruling, groups, types, series)

@@ -12,6 +12,7 @@ from common.budget import Budget, Claim
 from common.errors import Invalid, TooLarge
 from common.identity import Identity
 from common.rpc import Call, Handler, Reply
+from common.wire import Buffer
 from services.ingest.checks import Result, to_result
 from services.ingest.config import BodyLimit
 from services.ingest.write import RawWrite
@@ -87,15 +88,15 @@ def _raw(item: _Item, identities: Sequence[Identity], body: bytes) -> RawWrite:
 
 async def _read_streamed(call: Call, limit: BodyLimit, claim: Claim) -> bytes:
     """The body of a write whose size is not known beforehand."""
-    pieces: list[bytes] = []
+    pieces: list[Buffer] = []
     size = 0
-    async for piece in call.iter_parts():
+    async for piece in call.iter_pieces():
         size += len(piece)
         if size > limit.wire_bytes:
             raise _too_large(limit)
         claim.take(len(piece))
         pieces.append(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return b"".join(pieces)
 
 
 async def _read_sized(

@@ -41,6 +41,8 @@ WORK_FACTOR = 4
 MEASURED_BYTES = 1 << 20
 BYTES_A_LINE, BYTES_A_FIELD = 120, 60
 COUNTED_BYTES = 128 << 10
+# Bodies of up to this size are counted in the event loop (0.6 ms).
+INLINE_COUNT_BYTES = 4 << 20
 # gzip of up to this size is inflated in the event loop: that is quicker than the way to a thread.
 INLINE_GZIP_BYTES = 2 << 10
 TRUE_WORDS = ("true", "True", "TRUE", "t", "T", "1")
@@ -168,7 +170,10 @@ class Writer:
         if len(body) < MEASURED_BYTES:
             claim.take(len(body) * WORK_FACTOR)
         else:
-            needed = await asyncio.get_running_loop().run_in_executor(self._pool, _work_bytes, body)
+            if len(body) <= INLINE_COUNT_BYTES:
+                needed = _work_bytes(body)
+            else:
+                needed = await asyncio.get_running_loop().run_in_executor(self._pool, _work_bytes, body)
             if needed > self._budget.limit_bytes:
                 raise TooLarge(
                     f"Request Entity Too Large: reading the body takes {needed} bytes of memory (TIDEGATE_MEMORY_BYTES)"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
+import aiohttp
 import pytest
 
 from common.connections import Connections, NotConnected, Place, find_place
@@ -47,7 +48,7 @@ async def far() -> AsyncIterator[tuple[Far, Place]]:
 async def ask(pool: Connections, place: Place, timeout_s: float | None = 5) -> bytes:
     connection = await pool.acquire(place)
     try:
-        _, content = await connection.ask(REQUEST, timeout_s)
+        _, content = await connection.ask(REQUEST, (), timeout_s)
         return await content.read()
     finally:
         pool.release(connection)
@@ -117,6 +118,94 @@ async def test_a_far_end_that_says_nothing_is_a_timeout(far: tuple[Far, Place]) 
     for _ in range(2):
         with pytest.raises(TimeoutError):
             await ask(pool, place, timeout_s=0.05)
+    pool.close()
+
+
+PIECE = b"x" * (256 << 10)
+
+
+async def pieces(count: int, sent: list[int]) -> AsyncGenerator[bytes, None]:
+    for number in range(count):
+        sent.append(number)
+        yield PIECE
+
+
+async def start(handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> Place:
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    return Place("127.0.0.1", port, f"127.0.0.1:{port}")
+
+
+def streamed_head(count: int) -> bytes:
+    return b"POST /x HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (count * len(PIECE))
+
+
+async def test_a_streamed_body_goes_out_as_it_comes_and_keeps_the_connection() -> None:
+    bodies: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            bodies.append(await reader.readexactly(8 * len(PIECE)))
+            writer.write(ANSWER)
+
+    place = await start(take)
+    pool = Connections(1)
+    for _ in range(2):
+        connection = await pool.acquire(place)
+        _, content = await connection.ask(streamed_head(8), pieces(8, []), 5)
+        assert await content.read() == b"ok"
+        assert connection.is_reusable
+        pool.release(connection)
+    pool.close()
+    assert bodies == [PIECE * 8] * 2
+
+
+async def test_an_answer_before_the_body_is_out_ends_the_body_and_the_connection() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
+        while await reader.read(1 << 20):
+            pass
+
+    place = await start(refuse)
+    pool = Connections(1)
+    connection = await pool.acquire(place)
+    sent: list[int] = []
+    async with asyncio.timeout(10):
+        _, content = await connection.ask(streamed_head(1 << 20), pieces(1 << 20, sent), 5)
+    assert await content.read() == b"ok"
+    assert len(sent) < 1 << 20
+    assert not connection.is_reusable
+    pool.release(connection)
+    pool.close()
+
+
+async def test_a_far_end_that_takes_nothing_is_a_timeout() -> None:
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(5)
+
+    place = await start(stall)
+    pool = Connections(1)
+    connection = await pool.acquire(place)
+    with pytest.raises(TimeoutError):
+        await connection.ask(streamed_head(1 << 20), pieces(1 << 20, []), 0.1)
+    pool.release(connection)
+    pool.close()
+
+
+async def test_a_far_end_that_goes_in_the_middle_of_a_body_is_no_connection() -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    place = await start(leave)
+    pool = Connections(1)
+    connection = await pool.acquire(place)
+    with pytest.raises((aiohttp.ClientError, ConnectionError)):
+        await connection.ask(streamed_head(1 << 20), pieces(1 << 20, []), 5)
+    pool.release(connection)
     pool.close()
 
 

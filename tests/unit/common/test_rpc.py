@@ -12,8 +12,8 @@ import msgpack
 import pytest
 
 from common import wire
-from common.errors import Conflict, InternalError, Unavailable
-from common.rpc import Call, Reply, RpcClient, now_ms
+from common.errors import Conflict, InternalError, Invalid, Unavailable
+from common.rpc import STREAMED_PART_BYTES, Call, Reply, RpcClient, Streamed, now_ms
 from common.web import Server, internal_app
 
 KEYS = wire.Keys(b"k" * 32, (b"k" * 32,))
@@ -21,7 +21,7 @@ PART = secrets.token_bytes(300_000)
 
 
 class Fixture:
-    """A service ``storage`` with three methods, and how often each ran to its end."""
+    """A service ``storage`` with four methods, and how often each ran to its end."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -29,7 +29,7 @@ class Fixture:
         app = internal_app(
             "storage",
             KEYS,
-            {"append": self.append, "plan": self.plan, "schema": self.schema},
+            {"append": self.append, "results": self.results, "plan": self.plan, "schema": self.schema},
             lambda: {"status": "ready"},
         )
         self.server = Server(app, "127.0.0.1", 0)
@@ -40,6 +40,11 @@ class Fixture:
         parts = await call.parts(max_bytes=10 << 20)
         self.done += 1
         return Reply({"head": call.head, "count": len(parts)}, parts)
+
+    async def results(self, call: Call) -> Reply:
+        body = b"".join([bytes(piece) async for piece in call.iter_pieces()])
+        self.done += 1
+        return Reply({}, [body])
 
     async def plan(self, call: Call) -> Reply:
         await call.finish()
@@ -112,6 +117,47 @@ async def test_parts_may_be_streamed(service: Fixture) -> None:
         assert [part async for part in answer.parts()] == [PART] * 5
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+async def test_pieces_of_known_size_are_cut_into_parts_anew(service: Fixture, count: int) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield PART
+
+    parts = Streamed(pieces(), count * len(PART))
+    async with service.client.stream(service.url, "storage.append", {}, parts) as answer:
+        got = [part async for part in answer.parts()]
+    assert b"".join(got) == PART * count
+    assert [len(part) for part in got[:-1]] == [STREAMED_PART_BYTES] * (len(got) - 1)
+
+
+@pytest.mark.parametrize("size", [2 * len(PART) - 1, 2 * len(PART) + 1])
+async def test_pieces_of_another_size_than_was_said_do_nothing(service: Fixture, size: int) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield PART
+        yield PART
+
+    with pytest.raises(Invalid):
+        async with service.client.stream(service.url, "storage.append", {}, Streamed(pieces(), size)):
+            pass
+    assert service.done == 0
+    assert (await service.client.call(service.url, "storage.append", {}, [PART])).parts == [PART]
+
+
+async def test_a_call_refused_before_its_pieces_are_out_is_told_at_once(service: Fixture) -> None:
+    sent = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 1000:
+            sent += 1
+            yield PART
+
+    with pytest.raises(Unavailable, match="refused with 401"):
+        async with service.client.stream(service.url, "storage.plan", {}, Streamed(pieces(), 1000 * len(PART))):
+            pass
+    assert sent < 1000
+
+
 async def test_a_method_may_be_called_by_those_of_the_table_alone(service: Fixture) -> None:
     with pytest.raises(Unavailable, match="refused with 401"):  # plan is for query
         await service.client.call(service.url, "storage.plan", {})
@@ -160,9 +206,10 @@ async def test_a_source_that_fails_raises_its_own_error(service: Fixture) -> Non
         yield PART
         raise InternalError("the client went away")
 
-    with pytest.raises(InternalError, match="the client went away"):
-        async with service.client.stream(service.url, "storage.append", {}, failing()):
-            pass
+    for parts in (failing(), Streamed(failing(), 3 * len(PART))):
+        with pytest.raises(InternalError, match="the client went away"):
+            async with service.client.stream(service.url, "storage.append", {}, parts):
+                pass
     assert service.done == 0
 
 
@@ -194,6 +241,18 @@ async def test_altered_or_cut_parts_are_refused_before_anything_is_done(service:
     body, header = signed_body(HEAD, [b"abc"])
     assert await service.raw(body + b"x", header, len(HEAD)) != 200
     assert service.done == 0
+
+
+async def test_a_body_read_in_pieces_is_checked_as_one_in_parts(service: Fixture) -> None:
+    parts = [b"", b"x", PART, b"abc"]
+    answer = await service.client.call(service.url, "storage.results", {"n": 1}, parts)
+    assert answer.parts == [b"".join(parts)]
+    assert service.done == 1
+    method = "storage.results"
+    for change in (lambda b: b.replace(b"abc", b"abd"), lambda b: b[:-5], lambda b: b[:40], lambda b: b + b"x"):
+        body, header = signed_body(HEAD, parts, method)
+        assert await service.raw(change(body), header, len(HEAD), method) != 200
+    assert service.done == 1
 
 
 @pytest.mark.parametrize("bomb", [b"\x91" * 50_000, b"\xdd\xff\xff\xff\xff", msgpack.packb({1: 2}), b"\xc1"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -117,3 +119,17 @@ def test_the_seal_depends_on_each_part_and_where_it_ends(parts: list[bytes]) -> 
         assert (joined == whole) == (len(parts) == 1)
     changed = [*parts, b""]
     assert wire.encode_call(KEYS, NONCE, HEAD, changed)[-1] != whole
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.integers(1, 50))
+async def test_a_frame_is_the_call_of_its_bytes_cut_anew(pieces: list[bytes], part_bytes: int) -> None:
+    body = b"".join(pieces)
+
+    async def come() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    framed = b"".join([bytes(b) async for b in wire.frame(KEYS.signing, NONCE, HEAD, come(), len(body), part_bytes)])
+    parts = [body[at : at + part_bytes] for at in range(0, len(body), part_bytes)]
+    assert framed == b"".join(wire.encode_call(KEYS, NONCE, HEAD, parts))
+    assert len(framed) == len(HEAD) + wire.framed_bytes(len(body), part_bytes)
