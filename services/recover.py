@@ -41,7 +41,7 @@ from services.auth.security.hashing import load_hasher, make_secret
 from services.auth.security.passwords import Passwords
 from services.auth.security.sealing import load_sealer
 from services.storage.app import build
-from services.storage.catalog import UnusableCatalog
+from services.storage.catalog.interface import UnusableCatalog
 from services.storage.config import StorageSettings
 
 PASSWORD_BYTES = 18

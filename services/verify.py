@@ -15,9 +15,9 @@ import time
 from common import log
 from common.folder_lock import FolderHeld
 from common.times import format_rfc3339
-from services.storage.catalog import UnusableCatalog
+from services.storage.catalog.interface import UnusableCatalog
 from services.storage.config import StorageSettings
-from services.storage.verify import Finding, Verification
+from services.storage.recovery.verify import Finding, Verification
 
 OK, DAMAGED, NOT_POSSIBLE = range(3)
 

@@ -20,6 +20,10 @@ ROOMS = {
         ("config", "entities", "rest"), ("records", "security"), ("context",), ("access",), ("resources",), ("v1",),
         ("setup",),
     ),
+    "storage": (
+        ("config", "catalog"), ("sqlite", "state"), ("commits",), ("reading",), ("changes", "compaction", "recovery"),
+        ("sweep",),
+    ),
 }  # fmt: skip
 # What a pure module must not reach, by whatever way: networks, event loops, SQL, files, environment, clock, randomness.
 IMPURE = {

@@ -9,7 +9,7 @@ from common import log
 from common.folder_lock import FolderHeld
 from common.web import Server, run, run_until_stopped
 from services.storage.app import build
-from services.storage.catalog import UnusableCatalog
+from services.storage.catalog.interface import UnusableCatalog
 from services.storage.config import StorageSettings
 
 

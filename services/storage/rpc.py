@@ -9,14 +9,14 @@ from typing import Any
 from common import wire
 from common.errors import Invalid, Unavailable
 from common.rpc import Call, Handler, Reply
-from services.storage.append import Append, decode_append, decode_result
-from services.storage.deletes import Delete, decode_delete
+from services.storage.catalog.segment_store import ChunkRead
+from services.storage.changes.append import Append, decode_append, decode_result
+from services.storage.changes.deletes import Delete, decode_delete
+from services.storage.changes.records import ChangeRecords, decode_change
+from services.storage.changes.results import ID_BYTES, check_ids
 from services.storage.instances import Instance
-from services.storage.plan import answer_measurements, answer_schema, find_plan, plan_on_wire
-from services.storage.records import ChangeRecords, decode_change
-from services.storage.results import ID_BYTES, check_ids
-from services.storage.segment_store import ChunkRead
-from services.storage.segments import slices
+from services.storage.reading.plan import answer_measurements, answer_schema, find_plan, plan_on_wire
+from services.storage.reading.segments import slices
 from services.storage.storage import VERSION, Storage
 
 # Appends of up to this many bytes are decoded on the loop: a hop to a thread takes longer.

@@ -14,23 +14,23 @@ from common.budget import Budget
 from common.errors import InfluxError
 from common.folder_lock import FolderLock
 from common.log import get_logger
-from services.storage.append import AppendRequest
-from services.storage.commits import Committer
-from services.storage.compaction import Compaction
+from services.storage.changes.append import AppendRequest
+from services.storage.changes.pressure import Pressure
+from services.storage.changes.series_watch import SeriesWatch
+from services.storage.commits.committer import Committer
+from services.storage.commits.feed import Feed
+from services.storage.compaction.compaction import Compaction
 from services.storage.config import StorageSettings
-from services.storage.dictionary import Dictionary
-from services.storage.feed import Feed
 from services.storage.instances import Instance, Instances
-from services.storage.mending import Mend, Mended, lost_fields, lost_measurements
 from services.storage.metrics import Metrics, StateCollector
-from services.storage.pressure import Pressure
-from services.storage.reclaim import Reclaimer
-from services.storage.segments import Segments
-from services.storage.series_watch import SeriesWatch
+from services.storage.reading.dictionary import Dictionary
+from services.storage.reading.segments import Segments
+from services.storage.recovery.mending import Mend, Mended, lost_fields, lost_measurements
+from services.storage.recovery.startup import build_state
 from services.storage.sqlite.catalog import SqliteCatalog, engine_version
-from services.storage.startup import build_state
-from services.storage.state import Measurement, State
-from services.storage.sweep import Sweeper
+from services.storage.state.state import Measurement, State
+from services.storage.sweep.reclaim import Reclaimer
+from services.storage.sweep.sweeper import Sweeper
 
 log = get_logger("storage")
 VERSION = version("tidegate")

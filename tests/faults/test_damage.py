@@ -14,10 +14,10 @@ import pytest
 
 from common.errors import Gone, InfluxError
 from common.segment import decode_block, encode_block
-from services.storage.catalog import UnusableCatalog
-from services.storage.compaction import Compaction
-from services.storage.segment_store import commit_of
-from services.storage.segments import NewSegment
+from services.storage.catalog.interface import UnusableCatalog
+from services.storage.catalog.segment_store import commit_of
+from services.storage.compaction.compaction import Compaction
+from services.storage.reading.segments import NewSegment
 from tests.faults.report import case, rounds
 from tests.faults.shim import SYNC, Shim
 from tests.faults.storage_process import Expected, integrity, storage_process

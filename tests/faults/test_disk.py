@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Unavailable
-from services.storage.fatal import EXIT_FATAL
+from services.storage.catalog.fatal import EXIT_FATAL
 from tests.faults.report import case, rounds
 from tests.faults.shim import ALWAYS, KINDS, SYNC, WRITE, Shim
 from tests.faults.storage_process import Expected, integrity, storage_process

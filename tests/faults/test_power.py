@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from services.storage.compaction import Compaction
+from services.storage.compaction.compaction import Compaction
 from tests.conftest import need
 from tests.faults.report import case, rounds
 from tests.faults.storage_process import Expected, integrity, storage_process

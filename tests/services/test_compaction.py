@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry
 from common import wire
 from common.model import FieldType
 from common.segment import decode_block, encode_block
-from services.storage import compaction as module
-from services.storage.compaction import Compaction, CompactorFailed, CompactorProcess, Source
-from services.storage.compactor import merge_segments
+from services.storage.compaction import compaction as module
+from services.storage.compaction.compaction import Compaction, CompactorFailed, CompactorProcess, Source
+from services.storage.compaction.compactor import merge_segments
+from services.storage.compaction.levels import Limits
 from services.storage.config import StorageSettings
-from services.storage.levels import Limits
 from services.storage.storage import Storage
 from tests.services.storage_parts import SHARD_NS, Calls, calls_of, make_block, running, series_ids
 from tests.unit.common.blocks import TYPES, block_rows
@@ -228,12 +228,12 @@ STEPS = {
 RUN = """
 import os
 from common.web import run
-from services.storage import compaction
+from services.storage.compaction import compaction
 from services.storage.__main__ import main
-from services.storage.draft import Draft
-from services.storage.segments import Segments
+from services.storage.commits.draft import Draft
+from services.storage.reading.segments import Segments
 from services.storage.sqlite.transaction import SqliteTransaction
-from services.storage.state import State
+from services.storage.state.state import State
 compaction.INTERVAL_S = 0.02
 def die(*args, **options):
     os.kill(os.getpid(), 9)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Gone
-from services.storage import compaction as module
+from services.storage.compaction import compaction as module
 from tests.faults.report import case
 from tests.services.storage_parts import Calls, make_block, running, series_ids
 

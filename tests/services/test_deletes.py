@@ -14,10 +14,10 @@ import pytest
 from common.errors import Invalid, Unavailable
 from common.segment import Block
 from common.tombstones import encode_choice
-from services.storage import compaction as compaction_module
-from services.storage import deletes as deletes_module
-from services.storage import sweep as sweep_module
+from services.storage.changes import deletes as deletes_module
+from services.storage.compaction import compaction as compaction_module
 from services.storage.storage import Storage
+from services.storage.sweep import sweeper as sweeper_module
 from tests.services.storage_parts import BUCKET, SHARD_NS, Calls, Process, make_block, running, series_ids
 
 SERIES = series_ids(5)
@@ -29,7 +29,7 @@ SWEEP_ROUNDS = 200
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction_module, "INTERVAL_S", 0.02)
     monkeypatch.setattr(compaction_module, "DELETE_WAIT_S", 0.0)
-    monkeypatch.setattr(sweep_module, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(sweeper_module, "INTERVAL_S", 0.02)
 
 
 async def until(condition: Callable[[], bool]) -> None:

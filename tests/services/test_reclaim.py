@@ -21,16 +21,16 @@ from common.segment import decode_dictionary
 from common.tombstones import encode_choice
 from services.query.deletes import delete_chosen
 from services.query.segments import Measured, Reader
-from services.storage import compaction as compaction_module
-from services.storage import reclaim as reclaim_module
-from services.storage import renumber as renumber_module
-from services.storage import sweep as sweep_module
+from services.storage.compaction import compaction as compaction_module
 from services.storage.config import StorageSettings
-from services.storage.reclaim import is_worth
-from services.storage.renumber import Switch
-from services.storage.state import Measurement
+from services.storage.state.state import Measurement
 from services.storage.storage import Storage
-from services.storage.sweep import Sweeper
+from services.storage.sweep import reclaim as reclaim_module
+from services.storage.sweep import renumber as renumber_module
+from services.storage.sweep import sweeper as sweeper_module
+from services.storage.sweep.reclaim import is_worth
+from services.storage.sweep.renumber import Switch
+from services.storage.sweep.sweeper import Sweeper
 from tests.services.storage_parts import BUCKET, SHARD_NS, Calls, calls_of, keys_of, make_block, running, series_ids
 from tests.services.test_compaction import listening
 from tests.services.test_deletes import delete, until
@@ -44,7 +44,7 @@ PLACE = Bucket(BUCKET, "", "", 0, SHARD_NS)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction_module, "INTERVAL_S", 0.02)
     monkeypatch.setattr(compaction_module, "DELETE_WAIT_S", 0.0)
-    monkeypatch.setattr(sweep_module, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(sweeper_module, "INTERVAL_S", 0.02)
 
 
 def cpu(storage: Storage) -> Measurement:
@@ -215,7 +215,7 @@ async def test_containers_that_come_and_go_leave_nothing_under_retention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """60 shards of 20 series each, of which three live at a time, beside one that stays: never over a limit of 100."""
-    for module in (compaction_module, sweep_module):
+    for module in (compaction_module, sweeper_module):
         monkeypatch.setattr(module, "INTERVAL_S", 60.0)
     first = time.time_ns() // SHARD_NS + 1
     stays = series_ids(1, seed=1000)
@@ -252,7 +252,7 @@ STEPS = {
     "the transaction is on disk": "State.renumber = die",
     "in force": "renumber = State.renumber; State.renumber = lambda *a: (renumber(*a), die())",
     "the old pieces are half deleted": (
-        "sweep.SLICE_PIECES = 1; run_slice = DeleteStale.run\n"
+        "sweeper.SLICE_PIECES = 1; run_slice = DeleteStale.run\n"
         "DeleteStale.run = lambda job, transaction, draft: (\n"
         "    run_slice(job, transaction, draft), draft.then(lambda state: die())\n"
         ")"
@@ -261,13 +261,14 @@ STEPS = {
 RUN = """
 import os
 from common.web import run
-from services.storage import compaction, sweep
+from services.storage.compaction import compaction
+from services.storage.sweep import sweeper
 from services.storage.__main__ import main
-from services.storage.renumber import Copy, Switch
+from services.storage.sweep.renumber import Copy, Switch
 from services.storage.sqlite.transaction import SqliteTransaction
-from services.storage.state import State
-from services.storage.sweep import DeleteStale
-compaction.INTERVAL_S = sweep.INTERVAL_S = 0.02
+from services.storage.state.state import State
+from services.storage.sweep.sweeper import DeleteStale
+compaction.INTERVAL_S = sweeper.INTERVAL_S = 0.02
 compaction.DELETE_WAIT_S = 0.0
 def die(*args, **options):
     os.kill(os.getpid(), 9)

@@ -22,7 +22,7 @@ from common.model import FieldType
 from common.rpc import now_ms
 from common.segment import decode_dictionary, encode_block
 from services.storage.config import StorageSettings
-from services.storage.segments import NewSegment
+from services.storage.reading.segments import NewSegment
 from services.storage.storage import Storage
 from tests.services.storage_parts import (
     BUCKET,

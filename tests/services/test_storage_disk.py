@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.errors import InfluxError, Unavailable
-from services.storage.fatal import EXIT_FATAL
+from services.storage.catalog.fatal import EXIT_FATAL
 from tests.services.storage_parts import BUCKET, Calls, Process, make_block, running, series_ids
 
 IDS = series_ids(10_000)

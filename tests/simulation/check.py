@@ -15,7 +15,7 @@ import numpy as np
 from common import wire
 from common.model import FieldType
 from common.segment import Block, StringArray, decode_block, decode_dictionary, split_chunks
-from services.storage.state import State
+from services.storage.state.state import State
 from tests.simulation.cluster import BUCKETS, SimulatedStorage
 from tests.simulation.disk import Commit, Disk
 from tests.simulation.workload import LONG_AGO_NS, History, Key, Line, Operation

@@ -27,16 +27,19 @@ from services.gateway.writes import sender
 from services.ingest.app import Ingest
 from services.ingest.config import IngestSettings
 from services.ingest.rpc import handlers as ingest_handlers
-from services.storage import compaction, results, segments, sweep
 from services.storage import storage as wiring
-from services.storage.commits import Committer
-from services.storage.compaction import Source
-from services.storage.compactor import merge_segments
+from services.storage.changes import results
+from services.storage.changes.records import ChangeRecords, decode_change
+from services.storage.commits.committer import Committer
+from services.storage.compaction import compaction
+from services.storage.compaction.compaction import Source
+from services.storage.compaction.compactor import merge_segments
 from services.storage.config import StorageSettings
-from services.storage.records import ChangeRecords, decode_change
+from services.storage.reading import segments
+from services.storage.reading.segments import NewSegment
 from services.storage.rpc import Methods
-from services.storage.segments import NewSegment
 from services.storage.storage import Storage
+from services.storage.sweep import sweeper
 from tests.services.ingest_parts import HOUR_NS, ORG, WEEK_NS, FakeAuth
 from tests.simulation.disk import Disk, MemoryCatalog
 from tests.simulation.network import Network, Node, SimulatedClient
@@ -120,8 +123,8 @@ def simulated_surroundings() -> Iterator[None]:
             (compaction, "CompactorProcess", _InProcess),
             (segments, "_now_ms", now_ms),
             (results, "REMEMBERED_MS", REMEMBERED_MS),
-            (sweep, "REMEMBERED_MS", REMEMBERED_MS),
-            (sweep, "SLACK_MS", SLACK_MS),
+            (sweeper, "REMEMBERED_MS", REMEMBERED_MS),
+            (sweeper, "SLACK_MS", SLACK_MS),
         ):
             stack.enter_context(mock.patch.object(module, name, value))
         yield

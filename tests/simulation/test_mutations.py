@@ -12,11 +12,11 @@ from services.gateway.batching import Batcher
 from services.ingest import checks
 from services.ingest.known_series import KnownSeries
 from services.ingest.write import Writer
-from services.storage import append, results
 from services.storage import rpc as storage_rpc
-from services.storage.append import Append
-from services.storage.compactor import merge_segments
-from services.storage.draft import Draft
+from services.storage.changes import append, results
+from services.storage.changes.append import Append
+from services.storage.commits.draft import Draft
+from services.storage.compaction.compactor import merge_segments
 from services.storage.sqlite.transaction import SqliteTransaction
 from tests.simulation import cluster
 from tests.simulation.cluster import simulated_surroundings

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.stack import BUCKET, ROOT, Stack
-from tests.unit.storage.test_row_checksums import damage
+from tests.unit.storage.sqlite.test_row_checksums import damage
 
 
 @pytest.mark.parametrize("damaged", ["piece = zeroblob(length(piece))", "piece = zeroblob(9), ids = zeroblob(16)"])

@@ -1,6 +1,6 @@
 """What a start reads, as SQL: all metadata, each row against its checksum, each table against its tally.
 
-What is damaged is left out and named; ``services/storage/mending.py`` makes anew what can be made from the rest.
+What is damaged is left out and named; ``recovery/mending.py`` makes anew what can be made from the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from common.log import get_logger
 from common.model import FieldType
 from common.segment import decode_dictionary_arrays
 from common.tombstones import Tombstone
-from services.storage.catalog import (
+from services.storage.catalog.interface import (
     BlockRow,
     CommitRow,
     Damage,

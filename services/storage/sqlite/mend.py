@@ -6,8 +6,8 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 
-from services.storage.catalog import Damage, UnusableCatalog
-from services.storage.segment_store import commit_of
+from services.storage.catalog.interface import Damage, UnusableCatalog
+from services.storage.catalog.segment_store import commit_of
 from services.storage.sqlite.checksums import cells_checksum
 from services.storage.sqlite.load import count_tallies
 from services.storage.sqlite.transaction import write_sequence

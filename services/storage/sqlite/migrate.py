@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from importlib import resources
 
-from services.storage.catalog import UnusableCatalog
+from services.storage.catalog.interface import UnusableCatalog
 from services.storage.sqlite.checksums import cells_checksum
 
 # Of the file's header; tells `file` and us whose database it is.

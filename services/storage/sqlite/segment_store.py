@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from common.errors import Gone
-from services.storage.segment_store import ChunkRead, DamagedSegment, commit_of
+from services.storage.catalog.segment_store import ChunkRead, DamagedSegment, commit_of
 from services.storage.sqlite.connection import ReaderPool
 from services.storage.sqlite.failures import Failure, failure_of
 

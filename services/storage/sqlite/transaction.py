@@ -10,8 +10,8 @@ import msgpack
 
 from common.errors import Unavailable
 from common.tombstones import Tombstone
-from services.storage.catalog import BlockRow, MeasurementRow, SegmentRow, StoredRecord, from_key, to_key
-from services.storage.segment_store import ChunkRead, segment_id
+from services.storage.catalog.interface import BlockRow, MeasurementRow, SegmentRow, StoredRecord, from_key, to_key
+from services.storage.catalog.segment_store import ChunkRead, segment_id
 from services.storage.sqlite import reads
 from services.storage.sqlite.checksums import (
     EMPTY,

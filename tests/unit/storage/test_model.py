@@ -21,19 +21,19 @@ from common.merge import filter_rows
 from common.segment import Block, decode_block, encode_block, encode_dictionary
 from common.tombstones import encode_choice, hidden_rows, is_chosen, pending, unite
 from services.storage import storage as wiring
-from services.storage.append import Append, decode_append
-from services.storage.compaction import _with_hidden
-from services.storage.compactor import merge_segments
+from services.storage.changes.append import Append, decode_append
+from services.storage.changes.deletes import Delete, SettleDeletes, decode_delete
+from services.storage.changes.records import ChangeRecords, decode_change
+from services.storage.compaction.compaction import _with_hidden
+from services.storage.compaction.compactor import merge_segments
 from services.storage.config import StorageSettings
-from services.storage.deletes import Delete, SettleDeletes, decode_delete
-from services.storage.plan import find_plan
-from services.storage.reclaim import Narrow
-from services.storage.records import ChangeRecords, decode_change
-from services.storage.renumber import Switch
-from services.storage.retention import ExpireShards
-from services.storage.segments import NewSegment
+from services.storage.reading.plan import find_plan
+from services.storage.reading.segments import NewSegment
 from services.storage.storage import Storage
-from services.storage.sweep import DeleteDropped, DeleteReplaced, DeleteStale, ForgetResults
+from services.storage.sweep.reclaim import Narrow
+from services.storage.sweep.renumber import Switch
+from services.storage.sweep.retention import ExpireShards
+from services.storage.sweep.sweeper import DeleteDropped, DeleteReplaced, DeleteStale, ForgetResults
 from tests.services.storage_parts import ALL, SHARD_NS, keys_of, make_block, series_ids, write_id
 
 IDS = series_ids(6)

@@ -10,11 +10,12 @@ import pytest
 from common.errors import Invalid, Unavailable
 from common.folder_lock import FolderHeld, FolderLock
 from common.wire import decode_head
-from services.storage import feed, instances
-from services.storage.feed import Feed
+from services.storage import instances
+from services.storage.changes.pressure import Pressure
+from services.storage.changes.results import REMEMBERED_MS, TOLERANCE_MS, check_ids, oldest_id
+from services.storage.commits import feed
+from services.storage.commits.feed import Feed
 from services.storage.instances import Instance, Instances
-from services.storage.pressure import Pressure
-from services.storage.results import REMEMBERED_MS, TOLERANCE_MS, check_ids, oldest_id
 
 ONE, TWO = Instance("a", "ingest", "http://1"), Instance("b", "query", "http://2")
 

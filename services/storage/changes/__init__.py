@@ -1,0 +1,1 @@
+"""What the other services have storage change: appends, records, deletes; and what limits them."""

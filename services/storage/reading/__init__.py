@@ -1,0 +1,1 @@
+"""What queries and ingests ask of storage: plans, column chunks, series dictionaries."""
