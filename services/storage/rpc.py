@@ -10,10 +10,11 @@ from common import wire
 from common.errors import Invalid, Unavailable
 from common.rpc import Call, Handler, Reply
 from services.storage.catalog.segment_store import ChunkRead
-from services.storage.changes.append import Append, decode_append, decode_result
+from services.storage.changes.append import Append
+from services.storage.changes.append_request import decode_append
 from services.storage.changes.deletes import Delete, decode_delete
 from services.storage.changes.records import ChangeRecords, decode_change
-from services.storage.changes.results import ID_BYTES, check_ids
+from services.storage.changes.results import WRITE_ID_BYTES, check_ids, decode_result
 from services.storage.instances import Instance
 from services.storage.reading.plan import answer_measurements, answer_schema, find_plan, plan_on_wire
 from services.storage.reading.segments import slices
@@ -121,7 +122,7 @@ class Methods:
         await call.finish()
         match call.head:
             case {"ids": list(ids)} if len(ids) <= MAX_IDS and all(
-                isinstance(id, bytes) and len(id) == ID_BYTES for id in ids
+                isinstance(id, bytes) and len(id) == WRITE_ID_BYTES for id in ids
             ):
                 found = await self._storage.catalog.find_results(ids)
             case _:

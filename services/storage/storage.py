@@ -14,7 +14,7 @@ from common.budget import Budget
 from common.errors import InfluxError
 from common.folder_lock import FolderLock
 from common.log import get_logger
-from services.storage.changes.append import AppendRequest
+from services.storage.changes.append_request import AppendRequest
 from services.storage.changes.pressure import Pressure
 from services.storage.changes.series_watch import SeriesWatch
 from services.storage.commits.committer import Committer
@@ -28,7 +28,8 @@ from services.storage.reading.segments import Segments
 from services.storage.recovery.mending import Mend, Mended, lost_fields, lost_measurements
 from services.storage.recovery.startup import build_state
 from services.storage.sqlite.catalog import SqliteCatalog, engine_version
-from services.storage.state.state import Measurement, State
+from services.storage.state.measurement import Measurement
+from services.storage.state.state import State
 from services.storage.sweep.reclaim import Reclaimer
 from services.storage.sweep.sweeper import Sweeper
 

@@ -20,9 +20,11 @@ from common import wire
 from common.model import FieldType
 from common.segment import decode_block, encode_block
 from services.storage.compaction import compaction as module
-from services.storage.compaction.compaction import Compaction, CompactorFailed, CompactorProcess, Source
+from services.storage.compaction.compaction import Compaction
 from services.storage.compaction.compactor import merge_segments
 from services.storage.compaction.levels import Limits
+from services.storage.compaction.process import CompactorFailed, CompactorProcess
+from services.storage.compaction.sources import Source
 from services.storage.config import StorageSettings
 from services.storage.storage import Storage
 from tests.services.storage_parts import SHARD_NS, Calls, calls_of, make_block, running, series_ids

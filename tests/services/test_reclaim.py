@@ -23,7 +23,7 @@ from services.query.deletes import delete_chosen
 from services.query.segments import Measured, Reader
 from services.storage.compaction import compaction as compaction_module
 from services.storage.config import StorageSettings
-from services.storage.state.state import Measurement
+from services.storage.state.measurement import Measurement
 from services.storage.storage import Storage
 from services.storage.sweep import reclaim as reclaim_module
 from services.storage.sweep import renumber as renumber_module

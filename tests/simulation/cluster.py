@@ -32,8 +32,8 @@ from services.storage.changes import results
 from services.storage.changes.records import ChangeRecords, decode_change
 from services.storage.commits.committer import Committer
 from services.storage.compaction import compaction
-from services.storage.compaction.compaction import Source
 from services.storage.compaction.compactor import merge_segments
+from services.storage.compaction.sources import Source
 from services.storage.config import StorageSettings
 from services.storage.reading import segments
 from services.storage.reading.segments import NewSegment

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from unittest import mock
 
-from services.storage.catalog.interface import BlockRow, Transaction
+from services.storage.catalog.interface import Transaction
+from services.storage.catalog.rows import BlockRow
 from services.storage.sqlite.catalog import SqliteCatalog, _prepare
 from services.storage.sqlite.connection import Connection, ReaderPool
 from services.storage.sqlite.segment_store import SqliteSegmentStore

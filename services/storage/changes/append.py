@@ -7,106 +7,26 @@ over rows, nor over series that are known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common import wire
 from common.errors import InternalError, Invalid
 from common.model import FieldType
 from common.segment import DamagedChunk, SeriesIds, StringArray, decode_dictionary_arrays, encode_dictionary_arrays
-from services.storage.catalog.interface import BlockRow, Transaction
-from services.storage.catalog.segment_store import MAX_BLOCKS_PER_COMMIT, segment_id
+from services.storage.catalog.interface import Transaction
+from services.storage.catalog.rows import BlockRow
+from services.storage.catalog.segment_store import segment_id
+from services.storage.changes.append_request import AppendRequest, NewSeries, Place
+from services.storage.changes.results import decode_result
 from services.storage.commits.draft import Draft
 from services.storage.reading.dictionary import lose_series, take_strings
-from services.storage.state.blocks import BlockMeta, Segment, parse_meta, segment_of
-from services.storage.state.series import ID_BYTES, SeriesSet, decode_ids
-from services.storage.state.state import Measurement
-
-MAX_WRITES = 4096
-MAX_RESULT_BYTES = 64 << 10
-WRITE_ID_BYTES = 16
-Place = tuple[str, str]  # bucket id, measurement
-
-
-@dataclass(frozen=True, slots=True)
-class NewSeries:
-    """Tag keys of series that ingest does not know to be stored."""
-
-    place: Place
-    ids: SeriesIds
-    keys: StringArray
-    piece: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AppendRequest:
-    """An append whose form has been checked.
-
-    Attributes:
-        writes: id and packed result (None = success) of each write.
-        data: the chunks of all blocks, in order.
-        ids: series ids of each block.
-    """
-
-    writes: tuple[tuple[bytes, bytes | None], ...]
-    blocks: tuple[BlockMeta, ...]
-    data: bytes
-    ids: tuple[SeriesIds, ...]
-    new_series: tuple[NewSeries, ...]
-
-
-def decode_append(head: Any, parts: Sequence[bytes]) -> AppendRequest:
-    """Check the form of an append. Raises Invalid."""
-    match head:
-        case {"writes": list(writes), "blocks": list(metas), "new_series": list(new_series)}:
-            pass
-        case _:
-            raise Invalid("cannot append: the head has no known form")
-    if not 0 < len(writes) <= MAX_WRITES:
-        raise Invalid(f"cannot append: {len(writes)} writes (1 to {MAX_WRITES})")
-    if len(metas) > MAX_BLOCKS_PER_COMMIT or len(parts) != len(metas) + len(new_series):
-        raise Invalid(f"cannot append: {len(parts)} parts for {len(metas)} blocks and {len(new_series)} dictionaries")
-    blocks = tuple(map(parse_meta, metas))
-    block_parts = parts[: len(blocks)]
-    for block, part in zip(blocks, block_parts, strict=True):
-        if block.size != len(part):
-            raise Invalid(f"cannot append: a block of {len(part)} bytes, its meta says {block.size}")
-        if block.level != 0:
-            raise Invalid(f"cannot append: a block of level {block.level}")
-    return AppendRequest(
-        tuple(map(_decode_write, writes)),
-        blocks,
-        block_parts[0] if len(block_parts) == 1 else b"".join(block_parts),
-        tuple(
-            decode_ids(memoryview(part)[: ID_BYTES * block.series])
-            for block, part in zip(blocks, block_parts, strict=True)
-        ),
-        tuple(_decode_new_series(*entry) for entry in zip(new_series, parts[len(blocks) :], strict=True)),
-    )
-
-
-def _decode_write(write: Any) -> tuple[bytes, bytes | None]:
-    match write:
-        case [bytes(id), None] if len(id) == WRITE_ID_BYTES:
-            return id, None
-        case [bytes(id), dict(result)] if len(id) == WRITE_ID_BYTES:
-            packed = wire.encode_head(result)
-            if len(packed) <= MAX_RESULT_BYTES:
-                return id, packed
-    raise Invalid("cannot append: a write has no known form")
-
-
-def _decode_new_series(entry: Any, part: bytes) -> NewSeries:
-    match entry:
-        case [str(bucket_id), str(measurement), int(count)]:
-            ids, keys = decode_dictionary_arrays(part)
-            if len(ids) == count:
-                return NewSeries((bucket_id, measurement), ids, keys, part)
-    raise Invalid("cannot append: new series have no known form")
+from services.storage.state.blocks import Segment, segment_of
+from services.storage.state.measurement import Measurement
+from services.storage.state.series import SeriesSet
 
 
 @dataclass(slots=True)
@@ -347,8 +267,3 @@ def same_strings(some: StringArray, others: StringArray) -> bool:
 def encode_positions(positions: NDArray[np.int64]) -> bytes:
     """Positions of series in a block as they travel: int64, little-endian."""
     return positions.astype("<i8").tobytes()
-
-
-def decode_result(packed: bytes | None) -> Any:
-    """A remembered result as it travels."""
-    return None if packed is None else wire.decode_head(packed)

@@ -18,7 +18,8 @@ from common.tombstones import Tombstone, check_choice, encode_all, unite
 from services.storage.catalog.interface import Transaction
 from services.storage.commits.draft import Draft
 from services.storage.state.generations import measurement_of
-from services.storage.state.state import Measurement, State
+from services.storage.state.measurement import Measurement
+from services.storage.state.state import State
 
 MAX_MEASUREMENTS = 100_000
 # Of one measurement: past these compaction has to work some in first.

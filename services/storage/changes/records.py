@@ -12,7 +12,8 @@ from typing import Any
 
 from common import wire
 from common.errors import Conflict, Invalid
-from services.storage.catalog.interface import StoredRecord, Transaction
+from services.storage.catalog.interface import Transaction
+from services.storage.catalog.rows import StoredRecord
 from services.storage.commits.draft import Draft
 from services.storage.state.buckets import retention_of
 

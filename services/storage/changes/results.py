@@ -6,13 +6,15 @@ An id is 8 bytes big-endian Unix ms and 8 random ones, minted by the gateway (de
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from common import wire
 from common.errors import Invalid
 
 REMEMBERED_MS = 15 * 60 * 1000
 # Clocks of gateways may be this far ahead of storage's.
 TOLERANCE_MS = 60_000
-ID_BYTES = 16
+WRITE_ID_BYTES = 16
 
 
 def check_ids(ids: Iterable[bytes], now_ms: int) -> None:
@@ -28,4 +30,9 @@ def check_ids(ids: Iterable[bytes], now_ms: int) -> None:
 
 def oldest_id(time_ms: int) -> bytes:
     """The least id that was minted at *time_ms*."""
-    return max(time_ms, 0).to_bytes(8, "big") + bytes(ID_BYTES - 8)
+    return max(time_ms, 0).to_bytes(8, "big") + bytes(WRITE_ID_BYTES - 8)
+
+
+def decode_result(packed: bytes | None) -> Any:
+    """A remembered result as it travels."""
+    return None if packed is None else wire.decode_head(packed)

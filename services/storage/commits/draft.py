@@ -13,8 +13,9 @@ from common.model import FieldType
 from common.tombstones import Tombstone
 from services.storage.state.blocks import Segment
 from services.storage.state.generations import generation_of
+from services.storage.state.measurement import Measurement
 from services.storage.state.series import SeriesSet
-from services.storage.state.state import Measurement, State
+from services.storage.state.state import State
 
 # What the feed tells (docs/rpc.md, "The feed").
 Event = dict[str, Any]

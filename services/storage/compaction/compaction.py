@@ -9,31 +9,23 @@ in the child. Disk: sources stay readable for a while after their replacement.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from typing import Any, BinaryIO, cast
 
-import numpy as np
 from prometheus_client import CollectorRegistry, Counter
 
-from common import wire
 from common.errors import Gone, InfluxError
 from common.log import get_logger
-from common.segment import IDS
-from common.tombstones import Tombstone, is_chosen, pending
+from common.tombstones import Tombstone
 from services.storage.catalog.segment_store import ChunkRead
-from services.storage.compaction.compactor import read_block, read_message, write_block, write_message
 from services.storage.compaction.levels import Limits, Merge, plan_cleaning, plan_merges
 from services.storage.compaction.overlaps import plan_all_overlaps
+from services.storage.compaction.process import CompactorFailed, CompactorProcess
+from services.storage.compaction.sources import Source, with_hidden
 from services.storage.reading.segments import NewSegment, Segments
 from services.storage.state.blocks import Segment, chunk_reads
-from services.storage.state.series import decode_ids
-from services.storage.state.state import Measurement
+from services.storage.state.measurement import Measurement
 
 log = get_logger("storage.compaction")
 
@@ -56,92 +48,6 @@ BATCH_MERGES = 64
 READ_SEGMENTS = 64
 # A merge that fails so often is not tried again until a restart.
 MAX_FAILURES = 3
-PRIVATE = ("TIDEGATE_", "DOCKER_", "INFLUXDB_")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
-
-# Packed meta, and chunks.
-Source = tuple[bytes, list[bytes]]
-
-
-class CompactorFailed(Exception):
-    """The child process died."""
-
-
-class CompactorProcess:
-    """The child, started when it is needed. Its calls block: they are made in a thread, one at a time."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def call(self, merges: Sequence[Sequence[Source]], max_rows: int) -> list[list[NewSegment] | str]:
-        """Let the child merge.
-
-        Args:
-            merges: the sources of each, in the order in which they win.
-            max_rows: most rows of a result.
-
-        Returns:
-            The results of each merge, or why it failed.
-        Raises:
-            CompactorFailed: it has died.
-        """
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._process = self._start()
-        try:
-            return _ask(cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout), merges, max_rows)
-        except (OSError, EOFError, ValueError, InfluxError) as error:
-            self.end()
-            raise CompactorFailed(f"the compactor process ended with {process.returncode}") from error
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        # No keys and passwords for it.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
-        # A session of its own: a Ctrl-C at the terminal is for storage, which ends it in its turn.
-        return subprocess.Popen(
-            [sys.executable, "-m", "services.storage.compaction.compactor"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**kept, **dict.fromkeys(THREADS, "1")},
-            start_new_session=True,
-        )
-
-    @property
-    def pid(self) -> int | None:
-        """Of the running child."""
-        return None if self._process is None or self._process.poll() is not None else self._process.pid
-
-    def kill(self) -> None:
-        """Make a call that is under way fail at once. It has nothing to lose."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-
-    def end(self) -> None:
-        """Kill it and wait for its end."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    try:
-                        pipe.close()
-                    except OSError:
-                        log.debug("the compactor's pipe was broken")
-            self._process = None
-
-
-def _ask(
-    stdin: BinaryIO, stdout: BinaryIO, merges: Sequence[Sequence[Source]], max_rows: int
-) -> list[list[NewSegment] | str]:
-    write_message(stdin, wire.encode_head([[max_rows, len(sources)] for sources in merges]))
-    for sources in merges:
-        for meta, chunks in sources:
-            write_block(stdin, meta, chunks)
-    stdin.flush()
-    return [
-        outcome if isinstance(outcome, str) else [NewSegment(*read_block(stdout)) for _ in range(outcome)]
-        for outcome in read_message(stdout)
-    ]
 
 
 def _locate(segments: Sequence[Segment]) -> list[list[ChunkRead]]:
@@ -300,7 +206,7 @@ class Compaction:
                 source = segment.meta, [next(found) for _ in reads]
                 measurement = deletes.get(segment.measurement)
                 if measurement is not None:
-                    source = await asyncio.to_thread(_with_hidden, segment, source, measurement)
+                    source = await asyncio.to_thread(with_hidden, segment, source, measurement)
                 sources.append(source)
         return sources
 
@@ -344,22 +250,6 @@ class Compaction:
             segments=len(merge.segments),
             reason=reason,
         )
-
-
-def _with_hidden(segment: Segment, source: Source, measurement: Measurement) -> Source:
-    """*source* with what deletes hide of it in its meta, for the compactor."""
-    stones = pending(measurement.tombstones, segment.applied, segment.min_time_ns, segment.max_time_ns)
-    if not stones:
-        return source
-    meta, chunks = source
-    numbers = measurement.series.find(decode_ids(chunks[IDS]))
-    hidden: list[list[Any]] = []
-    for stone in stones:
-        mask = None if stone.is_whole else is_chosen(stone.series, numbers)
-        if mask is None or mask.any():
-            bits = None if mask is None else np.packbits(mask, bitorder="little").tobytes()
-            hidden.append([stone.start_ns, stone.stop_ns, bits])
-    return wire.encode_head(wire.decode_head(meta) | {"hidden": hidden}), chunks
 
 
 def _batches(merges: Sequence[Merge]) -> list[list[Merge]]:

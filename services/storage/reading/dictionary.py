@@ -23,8 +23,9 @@ from services.storage.catalog.interface import Catalog, Transaction
 from services.storage.commits.committer import Committer
 from services.storage.commits.draft import Draft
 from services.storage.state.generations import measurement_of
+from services.storage.state.measurement import Measurement
 from services.storage.state.series import SeriesSet
-from services.storage.state.state import Measurement, State
+from services.storage.state.state import State
 
 log = get_logger("storage.dictionary")
 # (first sequence number, count, piece)

@@ -10,10 +10,11 @@ from typing import Any
 from common import wire
 from common.errors import Invalid
 from common.tombstones import Tombstone
-from services.storage.catalog.interface import to_key
+from services.storage.catalog.rows import to_key
 from services.storage.catalog.segment_store import commit_of
 from services.storage.state.blocks import Segment
-from services.storage.state.state import FieldTypes, Measurement, State
+from services.storage.state.measurement import FieldTypes, Measurement
+from services.storage.state.state import State
 
 
 @dataclass(frozen=True, slots=True)

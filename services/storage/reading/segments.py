@@ -14,7 +14,8 @@ from typing import Any
 from common import wire
 from common.errors import Gone
 from common.log import get_logger
-from services.storage.catalog.interface import Catalog, SegmentRow, Transaction
+from services.storage.catalog.interface import Catalog, Transaction
+from services.storage.catalog.rows import SegmentRow
 from services.storage.catalog.segment_store import ChunkRead, DamagedSegment, segment_id
 from services.storage.commits.committer import Committer
 from services.storage.commits.draft import Draft

@@ -15,12 +15,14 @@ from common import wire
 from common.errors import Invalid
 from common.model import FieldType
 from common.segment import SeriesIds
-from services.storage.catalog.interface import Loaded, MeasurementRow, SeriesPiece, Transaction
+from services.storage.catalog.interface import Transaction
+from services.storage.catalog.rows import Loaded, MeasurementRow, SeriesPiece
 from services.storage.commits.draft import Draft
 from services.storage.state.blocks import parse_meta
 from services.storage.state.generations import epoch_of, measurement_of
+from services.storage.state.measurement import Measurement
 from services.storage.state.series import ID_BYTES, decode_ids, no_ids
-from services.storage.state.state import Measurement, State
+from services.storage.state.state import State
 
 # (measurement, shard start, field, type)
 FieldRow = tuple[int, int, str, int]

@@ -11,14 +11,15 @@ from itertools import groupby
 from common import wire
 from common.errors import Invalid
 from common.model import FieldType
-from services.storage.catalog.interface import BlockRow, Loaded, MeasurementRow
+from services.storage.catalog.rows import BlockRow, Loaded, MeasurementRow
 from services.storage.catalog.segment_store import segment_id
 from services.storage.recovery.mending import epochs_of, whole_ids
 from services.storage.state.blocks import Segment, parse_meta, segment_of
 from services.storage.state.buckets import retention_of
 from services.storage.state.generations import measurement_of
+from services.storage.state.measurement import Measurement
 from services.storage.state.series import SeriesSet, spans_of
-from services.storage.state.state import Measurement, State
+from services.storage.state.state import State
 
 
 def build_state(loaded: Loaded, mended: Sequence[MeasurementRow] = ()) -> State:

@@ -17,7 +17,7 @@ from common.codecs import DamagedChunk
 from common.errors import Gone, InfluxError, Invalid
 from common.folder_lock import FolderLock
 from common.segment import Block, decode_block
-from services.storage.catalog.interface import Loaded
+from services.storage.catalog.rows import Loaded
 from services.storage.catalog.segment_store import DamagedSegment, segment_id
 from services.storage.reading.dictionary import SERIES_PER_READ, lost_in, whole_pieces
 from services.storage.reading.segments import slices
@@ -25,7 +25,8 @@ from services.storage.recovery.mending import lost_measurements
 from services.storage.recovery.startup import build_state
 from services.storage.sqlite.catalog import SqliteCatalog
 from services.storage.state.blocks import Segment, chunk_reads, parse_meta
-from services.storage.state.state import Measurement, State
+from services.storage.state.measurement import Measurement
+from services.storage.state.state import State
 
 
 @dataclass(frozen=True, slots=True)

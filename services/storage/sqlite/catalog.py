@@ -17,7 +17,8 @@ from typing import Any, NoReturn, TypeVar
 from common.errors import InfluxError, InternalError, Unavailable
 from common.log import get_logger
 from services.storage.catalog.fatal import end_process
-from services.storage.catalog.interface import Damage, Loaded, StoredRecord, Transaction, UnusableCatalog
+from services.storage.catalog.interface import Transaction, UnusableCatalog
+from services.storage.catalog.rows import Damage, Loaded, StoredRecord
 from services.storage.catalog.segment_store import SegmentStore
 from services.storage.sqlite import connection as connections
 from services.storage.sqlite import load, reads

@@ -16,7 +16,7 @@ from common.log import get_logger
 from common.model import FieldType
 from common.segment import decode_dictionary_arrays
 from common.tombstones import Tombstone
-from services.storage.catalog.interface import (
+from services.storage.catalog.rows import (
     BlockRow,
     CommitRow,
     Damage,

@@ -6,7 +6,8 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 
-from services.storage.catalog.interface import Damage, UnusableCatalog
+from services.storage.catalog.interface import UnusableCatalog
+from services.storage.catalog.rows import Damage
 from services.storage.catalog.segment_store import commit_of
 from services.storage.sqlite.checksums import cells_checksum
 from services.storage.sqlite.load import count_tallies

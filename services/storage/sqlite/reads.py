@@ -10,7 +10,7 @@ import msgpack
 
 from common.errors import InternalError, Invalid
 from common.log import get_logger
-from services.storage.catalog.interface import StoredRecord, from_key, to_key
+from services.storage.catalog.rows import StoredRecord, from_key, to_key
 from services.storage.sqlite.checksums import cells_checksum
 
 log = get_logger("storage.sqlite")

@@ -10,7 +10,7 @@ import msgpack
 
 from common.errors import Unavailable
 from common.tombstones import Tombstone
-from services.storage.catalog.interface import BlockRow, MeasurementRow, SegmentRow, StoredRecord, from_key, to_key
+from services.storage.catalog.rows import BlockRow, MeasurementRow, SegmentRow, StoredRecord, from_key, to_key
 from services.storage.catalog.segment_store import ChunkRead, segment_id
 from services.storage.sqlite import reads
 from services.storage.sqlite.checksums import (

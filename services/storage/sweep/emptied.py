@@ -18,8 +18,8 @@ from services.storage.catalog.segment_store import ChunkRead
 from services.storage.commits.draft import Draft
 from services.storage.reading.segments import Segments, slices
 from services.storage.state.blocks import Segment, chunk_reads
+from services.storage.state.measurement import Measurement
 from services.storage.state.series import Sequences, SeriesSet, decode_ids
-from services.storage.state.state import Measurement
 
 Mask = NDArray[np.bool_]
 # Segments that are looked at together, their ids some MB at a time.

@@ -17,7 +17,8 @@ from services.storage.commits.committer import Committer
 from services.storage.commits.draft import Draft
 from services.storage.reading.segments import Segments
 from services.storage.state.generations import generation_of
-from services.storage.state.state import Measurement, State
+from services.storage.state.measurement import Measurement
+from services.storage.state.state import State
 from services.storage.sweep.emptied import Look, look
 from services.storage.sweep.renumber import Renumbering
 

@@ -13,7 +13,8 @@ from common.tombstones import encode_choice
 from services.storage.catalog.interface import Transaction
 from services.storage.changes.deletes import doubt, drop_empty
 from services.storage.commits.draft import Draft
-from services.storage.state.state import Measurement, State
+from services.storage.state.measurement import Measurement
+from services.storage.state.state import State
 
 # Segments that one transaction retires.
 SLICE_SEGMENTS = 1024

@@ -21,11 +21,12 @@ from common.merge import filter_rows
 from common.segment import Block, decode_block, encode_block, encode_dictionary
 from common.tombstones import encode_choice, hidden_rows, is_chosen, pending, unite
 from services.storage import storage as wiring
-from services.storage.changes.append import Append, decode_append
+from services.storage.changes.append import Append
+from services.storage.changes.append_request import decode_append
 from services.storage.changes.deletes import Delete, SettleDeletes, decode_delete
 from services.storage.changes.records import ChangeRecords, decode_change
-from services.storage.compaction.compaction import _with_hidden
 from services.storage.compaction.compactor import merge_segments
+from services.storage.compaction.sources import with_hidden
 from services.storage.config import StorageSettings
 from services.storage.reading.plan import find_plan
 from services.storage.reading.segments import NewSegment
@@ -148,7 +149,7 @@ class Subject:
             sources = []
             for old in olds:
                 _, chunks = await self.storage.segments.read_segment(old.id)
-                meta, chunks = _with_hidden(old, (old.meta, chunks), measurement)
+                meta, chunks = with_hidden(old, (old.meta, chunks), measurement)
                 sources.append((wire.decode_head(meta), chunks))
             merged = [NewSegment(meta | {"deletes": number}, chunks) for meta, chunks in merge_segments(sources, 1000)]
             await self.storage.segments.replace([old.id for old in olds], merged)

@@ -9,7 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.storage.changes.series_watch import SeriesWatch
-from services.storage.state.state import Measurement, State
+from services.storage.state.measurement import Measurement
+from services.storage.state.state import State
 from tests.services.storage_parts import BUCKET, make_block, running, series_ids
 
 
