@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.codecs.strings import concat_strings, gather_strings
 from common.errors import InternalError
 from common.model import FieldType
 from common.segment import DTYPES, Block, Column, SeriesIds, StringArray
-from common.strings import concat_strings, gather_strings
 
 Index = NDArray[np.int64]
 

@@ -13,8 +13,8 @@ An encoded block is a small *meta* (a map that msgpack takes) and its *chunks* (
     nulls     = %x00 / %x01 bytes                ; every row has one / a bit a row, lowest first, 1 = has one
     values    = floats / ints / strings / bools
 
-``ints``, ``floats``, ``bools`` and ``bytes`` are those of ``common/codecs.py``, ``strings`` those of
-``common/strings.py``. A chunk's checksum stands in the meta and is verified before the chunk is decoded.
+``ints``, ``floats``, ``bools``, ``bytes`` and ``strings`` are those of ``common/codecs/``. A chunk's checksum stands
+in the meta and is verified before the chunk is decoded.
 """
 
 from __future__ import annotations
@@ -29,24 +29,14 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from common.codecs import (
-    MAX_VALUES,
-    Buffer,
-    Reader,
-    decode_bools,
-    decode_bytes,
-    decode_floats,
-    decode_ints,
-    encode_bools,
-    encode_bytes,
-    encode_floats,
-    encode_ints,
-    encode_times,
-    find_bounds,
-)
-from common.codecs import DamagedChunk as DamagedChunk
+from common.codecs.bools import decode_bools, encode_bools
+from common.codecs.byte_runs import decode_bytes, encode_bytes
+from common.codecs.floats import decode_floats, encode_floats
+from common.codecs.ints import decode_ints, encode_ints, encode_times, find_bounds
+from common.codecs.reader import MAX_VALUES, Buffer, Reader
+from common.codecs.reader import DamagedChunk as DamagedChunk
+from common.codecs.strings import MAX_TEXT_BYTES, decode_strings, encode_strings, gather_strings
 from common.model import FieldType
-from common.strings import MAX_TEXT_BYTES, decode_strings, encode_strings, gather_strings
 
 # A series id is 128 bits as two uint64 (high, low); ids sort by high, then low.
 SeriesIds = NDArray[np.uint64]  # shape (n, 2)

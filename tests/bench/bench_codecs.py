@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 from isal.isal_zlib import crc32
 
-from common.codecs import encode_times
+from common.codecs.ints import encode_times
 from common.merge import merge_blocks
 from common.model import FieldType
 from common.segment import (

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.codecs.strings import concat_strings, gather_strings
 from common.errors import Gone
 from common.log import get_logger
 from common.segment import (
@@ -18,7 +19,6 @@ from common.segment import (
     decode_dictionary_arrays,
     encode_dictionary_arrays,
 )
-from common.strings import concat_strings, gather_strings
 from services.storage.catalog.interface import Catalog, Transaction
 from services.storage.commits.committer import Committer
 from services.storage.commits.draft import Draft

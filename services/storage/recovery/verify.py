@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import wire
-from common.codecs import DamagedChunk
+from common.codecs.reader import DamagedChunk
 from common.errors import Gone, InfluxError, Invalid
 from common.folder_lock import FolderLock
 from common.segment import Block, decode_block

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgpack
 
-from common.codecs import DamagedChunk
+from common.codecs.reader import DamagedChunk
 from common.log import get_logger
 from common.model import FieldType
 from common.segment import decode_dictionary_arrays

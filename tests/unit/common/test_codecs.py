@@ -9,20 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.codecs import (
-    DamagedChunk,
-    Reader,
-    decode_bools,
-    decode_bytes,
-    decode_floats,
-    decode_ints,
-    encode_bools,
-    encode_bytes,
-    encode_floats,
-    encode_ints,
-    encode_times,
-)
-from common.strings import concat_strings, decode_strings, encode_strings, gather_strings
+from common.codecs.bools import decode_bools, encode_bools
+from common.codecs.byte_runs import decode_bytes, encode_bytes
+from common.codecs.floats import decode_floats, encode_floats
+from common.codecs.ints import decode_ints, encode_ints, encode_times
+from common.codecs.reader import DamagedChunk, Reader
+from common.codecs.strings import concat_strings, decode_strings, encode_strings, gather_strings
 
 LEVELS = [0, 1]
 DICE = np.random.default_rng(7)

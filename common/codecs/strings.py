@@ -5,7 +5,7 @@ Value i is ``text[offsets[i]:offsets[i + 1]]``.
     strings  = %x00 sized bytes                      ; lengths as ints, then the text of all values
              / %x01 count(4) length(4) strings ints  ; distinct values, then which one it is
 
-``sized``, ``ints`` and ``bytes`` are those of ``common/codecs.py``.
+``sized`` and ``ints``: ``ints.py``; ``bytes``: ``byte_runs.py``.
 """
 
 from __future__ import annotations
@@ -15,18 +15,9 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from common.codecs import (
-    BYTES_RAW,
-    MAX_DEPTH,
-    Reader,
-    check_positions,
-    decode_bytes,
-    decode_ints,
-    decode_sized,
-    encode_bytes,
-    encode_ints,
-    sized,
-)
+from common.codecs.byte_runs import BYTES_RAW, decode_bytes, encode_bytes
+from common.codecs.ints import check_positions, decode_ints, decode_sized, encode_ints, sized
+from common.codecs.reader import MAX_DEPTH, Reader
 
 Strings = tuple[NDArray[np.int64], NDArray[np.uint8]]  # offsets (n + 1,), text
 
