@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from common.wire import Keys
+from common.rpc.wire import Keys
 
 PREFIX = "TIDEGATE_"
 

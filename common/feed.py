@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from common import wire
 from common.errors import InfluxError
 from common.log import get_logger
-from common.rpc import RpcClient
+from common.rpc import wire
+from common.rpc.client import RpcClient
 
 log = get_logger("feed")
 # The sender speaks at least every second; silence for longer is a broken feed.

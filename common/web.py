@@ -30,8 +30,9 @@ from common import allocator
 from common.config import CannotStart, faults
 from common.errors import InfluxError
 from common.log import get_logger
-from common.rpc import PATH, Handler, RpcClient, RpcServer
-from common.wire import Keys
+from common.rpc.client import RpcClient
+from common.rpc.server import PATH, Handler, RpcServer
+from common.rpc.wire import Keys
 
 log = get_logger("web")
 

@@ -22,7 +22,7 @@ from common.config import load_keys
 from common.errors import InfluxError
 from common.folder_lock import FolderHeld
 from common.identity import operator_permissions
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from common.web import Server
 from services.auth.access import sessions
 from services.auth.config import AuthSettings

@@ -15,7 +15,7 @@ from jwt import InsecureKeyLengthWarning
 from common.config import load_keys
 from common.feed import FeedFollower
 from common.log import get_logger
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from common.web import internal_app, make_registry, registration
 from services.auth.access import sessions
 from services.auth.access.caches import Caches

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from common import wire
 from common.errors import Unavailable
 from common.log import get_logger
+from common.rpc import wire
 from services.auth.access.caches import Caches
 
 log = get_logger("hub")

@@ -9,7 +9,7 @@ import msgspec
 
 from common.errors import Invalid
 from common.identity import Identity
-from common.rpc import Call, Handler, Reply
+from common.rpc.server import Call, Handler, Reply
 from services.auth import routes
 from services.auth.access.resolve import Resolver
 from services.auth.access.verify import Credential, Verifier

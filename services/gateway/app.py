@@ -15,7 +15,7 @@ from common.errors import InfluxError, InternalError
 from common.feed import FeedFollower
 from common.log import get_logger
 from common.messages import AUTH, GATEWAY, STORAGE
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from common.web import FRONT, Front, make_registry, measure_loop_lag
 from common.web import REGISTRY as REGISTRY_KEY
 from services.gateway import small

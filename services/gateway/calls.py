@@ -7,9 +7,9 @@ import time
 
 import aiohttp
 
-from common.connections import NotConnected
 from common.errors import Unavailable
 from common.messages import QUERY
+from common.rpc.connections import NotConnected
 from services.gateway.replicas import Replica, Replicas
 
 RETRY_FOR_S = 5.0

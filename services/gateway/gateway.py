@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from common.budget import Budget
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from services.gateway import csrf
 from services.gateway.batching import Batcher
 from services.gateway.config import GatewaySettings

@@ -19,7 +19,7 @@ from common.cache import ToldCache
 from common.errors import InfluxError, Unauthorized, Unavailable
 from common.identity import Identity
 from common.log import get_logger
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from services.gateway.credentials import Credential
 
 log = get_logger("gateway")

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from common.errors import InternalError, MethodNotAllowed, Unavailable
-from common.rpc import RpcClient, Streamed
+from common.rpc.client import RpcClient, Streamed
 from services.gateway import bodies
 from services.gateway.batching import SMALL_BODY_BYTES, Result, Send, Write, error_of_result, write_head
 from services.gateway.calls import was_answered

@@ -19,7 +19,7 @@ from common.errors import InfluxError
 from common.feed import FeedFollower
 from common.lineprotocol import compiled
 from common.log import get_logger
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from services.ingest.commit import Commits
 from services.ingest.config import IngestSettings
 from services.ingest.known_series import KnownSeries

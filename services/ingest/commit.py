@@ -14,12 +14,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from common import wire
 from common.errors import NotFound, TooLarge, Unavailable
 from common.lineprotocol import compiled
 from common.log import get_logger
 from common.model import FieldType
-from common.rpc import RpcClient
+from common.rpc import wire
+from common.rpc.client import RpcClient
 from services.ingest.checks import (
     AdmittedWrite,
     CheckedWrites,

@@ -11,8 +11,8 @@ import msgspec
 from common.budget import Budget, Claim
 from common.errors import Invalid, TooLarge
 from common.identity import Identity
-from common.rpc import Call, Handler, Reply
-from common.wire import Buffer
+from common.rpc.server import Call, Handler, Reply
+from common.rpc.wire import Buffer
 from services.ingest.checks import Result, to_result
 from services.ingest.config import BodyLimit
 from services.ingest.write import RawWrite

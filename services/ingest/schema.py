@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from common.cache import ToldCache
 from common.model import FieldType
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 
 Fields = Mapping[str, FieldType]
 Shards = Mapping[int, Fields]  # by start of the shard, ns

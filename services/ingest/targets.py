@@ -17,7 +17,7 @@ from common.dbrp import MappingTable
 from common.errors import Forbidden, Invalid, NotFound
 from common.identity import Identity
 from common.model import Bucket
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 
 MAX_TARGETS = 20_000
 # Calls to auth that may be under way at a time; the others wait.

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from common.errors import Invalid
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from services.query.context import QueryContext
 from services.query.execute import Executor
 from services.query.influxql import tree

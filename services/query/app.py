@@ -16,7 +16,7 @@ from common.budget import Budget
 from common.config import load_keys
 from common.feed import FeedFollower
 from common.log import get_logger
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from services.query import compile
 from services.query.administer import Administration
 from services.query.allowance import Allowance

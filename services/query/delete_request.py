@@ -15,7 +15,7 @@ from common import gojson
 from common.errors import Forbidden, Invalid, NotFound
 from common.identity import Identity
 from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from common.times import parse_rfc3339
 from services.query.deletes import delete_all, delete_chosen
 from services.query.predicate import MEASUREMENT, Comparison, parse_predicate

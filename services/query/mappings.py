@@ -12,7 +12,7 @@ from typing import Any
 
 from common.cache import ToldCache
 from common.dbrp import MappingTable
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 
 MAX_TABLES = 10_000
 

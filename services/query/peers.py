@@ -12,7 +12,7 @@ from typing import Any
 from common.errors import InfluxError, NotFound
 from common.identity import Identity
 from common.log import get_logger
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from services.query.running import Queries, replica_number, replica_of
 
 log = get_logger("peers")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import Invalid, NotFound, TooLarge, Unavailable
 from common.identity import Identity
 from common.log import get_logger
-from common.rpc import Call, Handler, Reply
+from common.rpc.server import Call, Handler, Reply
 from services.query.allowance import Allowance
 from services.query.context import MappingSource, Origin, QueryContext, SelectLimits
 from services.query.delete_request import Deletes

@@ -17,7 +17,7 @@ from common.budget import Budget
 from common.errors import Gone, Unavailable
 from common.merge import filter_rows
 from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket, FieldType
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from common.segment import Block, decode_dictionary
 from common.tombstones import Tombstone, hidden_rows
 from services.query import units

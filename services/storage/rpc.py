@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from common import wire
 from common.errors import Invalid, Unavailable
-from common.rpc import Call, Handler, Reply
+from common.rpc import wire
+from common.rpc.server import Call, Handler, Reply
 from services.storage.catalog.segment_store import ChunkRead
 from services.storage.changes.append import Append
 from services.storage.changes.append_request import decode_append

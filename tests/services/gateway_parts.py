@@ -13,12 +13,12 @@ from typing import Any
 
 import aiohttp
 
-from common import wire
 from common.errors import InfluxError, Unauthorized
 from common.identity import Identity, Permission
-from common.rpc import Call, Reply
+from common.rpc import wire
+from common.rpc.server import Call, Reply
+from common.rpc.wire import Keys
 from common.web import Server, internal_app
-from common.wire import Keys
 from services.gateway.app import GUARD, PARTS, build
 from services.gateway.config import GatewaySettings
 from services.gateway.protocol import GuardedSite

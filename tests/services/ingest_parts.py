@@ -15,14 +15,15 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from common import wire
 from common.errors import InfluxError, NotFound
 from common.identity import Identity, Permission
 from common.model import Bucket, FieldType
-from common.rpc import Call, Reply, RpcClient
+from common.rpc import wire
+from common.rpc.client import RpcClient
+from common.rpc.server import Call, Reply
+from common.rpc.wire import Keys
 from common.segment import StringArray, decode_block, decode_dictionary, split_chunks
 from common.web import Server, internal_app
-from common.wire import Keys
 from services.ingest.app import build
 from services.ingest.config import IngestSettings
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from common.config import load_keys
 from common.model import FieldType
-from common.rpc import Answer, RpcClient
+from common.rpc.client import Answer, RpcClient
 from common.segment import Block, Column, SeriesIds, StringArray, decode_block, encode_block, encode_dictionary
 from common.web import Server
 from services.storage.app import STORAGE, build

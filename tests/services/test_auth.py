@@ -14,10 +14,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from common import wire
 from common.config import load_keys
 from common.errors import Forbidden, InfluxError, NotFound, Unauthorized, Unavailable
-from common.rpc import RpcClient
+from common.rpc import wire
+from common.rpc.client import RpcClient
 from common.web import Server, status_of
 from services.auth import app as auth_app
 from services.auth.config import AuthSettings

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from common import wire
 from common.model import FieldType
+from common.rpc import wire
 from common.segment import decode_block, encode_block
 from services.storage.compaction import compaction as module
 from services.storage.compaction.compaction import Compaction

@@ -17,7 +17,7 @@ import structlog
 
 from common import log
 from common.errors import Forbidden, Invalid, NotFound, Unavailable
-from common.rpc import Reply
+from common.rpc.server import Reply
 from services.gateway.identity import MAX_ASKING
 from tests.services.gateway_parts import ORG, TOKEN, Parts, PlayedIngest, error_body, identity, running
 

@@ -13,10 +13,10 @@ import aiohttp
 import numpy as np
 import pytest
 
-from common import wire
 from common.errors import Invalid, Unavailable
 from common.identity import Identity, Permission
 from common.model import Bucket, FieldType
+from common.rpc import wire
 from tests.services.ingest_parts import HOUR_NS, ORG, WEEK_NS, Parts, running_parts
 
 NOTHING = Identity("token", "1", "2", ORG, ())

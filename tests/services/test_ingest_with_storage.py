@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.model import Bucket
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from common.segment import decode_block
 from common.web import Server
 from services.storage.app import build as build_storage

@@ -17,9 +17,10 @@ import pytest
 
 from common.errors import Invalid, NotFound, TooLarge, TooManyRequests, Unavailable
 from common.identity import Identity, Permission
-from common.rpc import Answer, Call, Reply, RpcClient
+from common.rpc.client import Answer, RpcClient
+from common.rpc.server import Call, Reply
+from common.rpc.wire import Keys
 from common.web import Server, internal_app, make_registry
-from common.wire import Keys
 from services.query import show
 from services.query.allowance import Allowance
 from services.query.context import SelectLimits

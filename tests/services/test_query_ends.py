@@ -17,7 +17,8 @@ import pytest
 from common.budget import Budget
 from common.errors import Invalid, NotFound, Unavailable
 from common.model import FieldType
-from common.rpc import Call, Reply, RpcClient
+from common.rpc.client import RpcClient
+from common.rpc.server import Call, Reply
 from common.segment import Block, Column
 from common.web import Server, internal_app, make_registry
 from services.query.allowance import Allowance

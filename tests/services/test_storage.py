@@ -14,12 +14,12 @@ import aiohttp
 import numpy as np
 import pytest
 
-from common import wire
 from common.config import load_keys
 from common.errors import Conflict, Gone, InternalError, Invalid, Unavailable
 from common.feed import FeedFollower
 from common.model import FieldType
-from common.rpc import now_ms
+from common.rpc import wire
+from common.rpc.clock import now_ms
 from common.segment import decode_dictionary, encode_block
 from services.storage.config import StorageSettings
 from services.storage.reading.segments import NewSegment

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from common import wire
 from common.model import FieldType
+from common.rpc import wire
 from common.segment import Block, StringArray, decode_block, decode_dictionary, split_chunks
 from services.storage.state.state import State
 from tests.simulation.cluster import BUCKETS, SimulatedStorage

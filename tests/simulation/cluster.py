@@ -17,10 +17,11 @@ from unittest import mock
 import structlog
 from prometheus_client import CollectorRegistry
 
-from common import wire
 from common.folder_lock import FolderLock
 from common.model import Bucket
-from common.rpc import Call, Handler, Reply, RpcClient
+from common.rpc import wire
+from common.rpc.client import RpcClient
+from common.rpc.server import Call, Handler, Reply
 from services.gateway.batching import Batcher
 from services.gateway.replicas import Replicas
 from services.gateway.writes import sender

@@ -10,11 +10,12 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import wire
 from common.errors import InfluxError, Unavailable, error_of
 from common.messages import CALLERS
-from common.rpc import Call, Handler, Reply, RpcClient, StreamedAnswer
-from common.wire import Buffer, Keys
+from common.rpc import wire
+from common.rpc.client import RpcClient, StreamedAnswer
+from common.rpc.server import Call, Handler, Reply
+from common.rpc.wire import Buffer, Keys
 
 _NODE: ContextVar[Node | None] = ContextVar("node", default=None)
 CONNECT_S = 3.0

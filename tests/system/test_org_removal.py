@@ -12,7 +12,7 @@ from typing import Any
 import requests
 
 from common.config import ServiceSettings, load_keys
-from common.rpc import RpcClient
+from common.rpc.client import RpcClient
 from services.auth.entities.assets import Label
 from services.auth.entities.buckets import Bucket
 from services.auth.records.change import Change

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from common import wire
 from common.errors import Conflict, Invalid, TooLarge
-from common.rpc import Answer
+from common.rpc import wire
+from common.rpc.client import Answer
 from services.auth.records.change import Change, KeyTaken, Stale
 from services.auth.records.reader import Reader
 from services.auth.records.reads import Answers, JoinedReads, Read

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common import wire
 from common.errors import Invalid
+from common.rpc import wire
 from common.segment import SeriesIds, StringArray, decode_dictionary_arrays
 from services.storage.catalog.segment_store import MAX_BLOCKS_PER_COMMIT
 from services.storage.changes.results import WRITE_ID_BYTES

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common import wire
 from common.errors import Conflict, Invalid
+from common.rpc import wire
 from services.storage.catalog.interface import Transaction
 from services.storage.catalog.rows import StoredRecord
 from services.storage.commits.draft import Draft

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from common import wire
 from common.errors import Invalid
+from common.rpc import wire
 
 REMEMBERED_MS = 15 * 60 * 1000
 # Clocks of gateways may be this far ahead of storage's.

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from weakref import WeakSet
 
-from common import wire
 from common.log import get_logger
+from common.rpc import wire
 from services.storage.commits.draft import Event
 
 log = get_logger("storage.feed")

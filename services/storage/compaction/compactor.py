@@ -24,10 +24,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from common import wire
 from common.errors import InfluxError, InternalError
 from common.merge import Merger, filter_rows, take_column
 from common.model import FieldType
+from common.rpc import wire
 from common.segment import (
     FIRST_COLUMN,
     LENGTH,

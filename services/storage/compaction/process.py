@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
-from common import wire
 from common.errors import InfluxError
 from common.log import get_logger
+from common.rpc import wire
 from services.storage.compaction.compactor import read_block, read_message, write_block, write_message
 from services.storage.compaction.sources import Source
 from services.storage.reading.segments import NewSegment

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common import wire
+from common.rpc import wire
 from common.segment import IDS
 from common.tombstones import is_chosen, pending
 from services.storage.state.blocks import Segment

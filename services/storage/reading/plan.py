@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from common import wire
 from common.errors import Invalid
+from common.rpc import wire
 from common.tombstones import Tombstone
 from services.storage.catalog.rows import to_key
 from services.storage.catalog.segment_store import commit_of

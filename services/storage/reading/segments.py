@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common import wire
 from common.errors import Gone
 from common.log import get_logger
+from common.rpc import wire
 from services.storage.catalog.interface import Catalog, Transaction
 from services.storage.catalog.rows import SegmentRow
 from services.storage.catalog.segment_store import ChunkRead, DamagedSegment, segment_id

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common import wire
 from common.errors import Invalid
 from common.model import FieldType
+from common.rpc import wire
 from common.segment import SeriesIds
 from services.storage.catalog.interface import Transaction
 from services.storage.catalog.rows import Loaded, MeasurementRow, SeriesPiece

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from common import wire
 from common.errors import Invalid
 from common.model import FieldType
+from common.rpc import wire
 from services.storage.catalog.rows import BlockRow, Loaded, MeasurementRow
 from services.storage.catalog.segment_store import segment_id
 from services.storage.recovery.mending import epochs_of, whole_ids

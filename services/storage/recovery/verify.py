@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import wire
 from common.codecs.reader import DamagedChunk
 from common.errors import Gone, InfluxError, Invalid
 from common.folder_lock import FolderLock
+from common.rpc import wire
 from common.segment import Block, decode_block
 from services.storage.catalog.rows import Loaded
 from services.storage.catalog.segment_store import DamagedSegment, segment_id

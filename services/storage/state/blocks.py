@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeVar
 
-from common import wire
 from common.errors import Invalid
 from common.model import FieldType
+from common.rpc import wire
 from common.segment import CHECKSUM, FIRST_COLUMN, FORMAT, IDS, LENGTH, NAME, TYPE
 from services.storage.catalog.segment_store import ChunkRead, commit_of
 from services.storage.state.series import ID_BYTES

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common import wire
 from common.errors import Invalid
+from common.rpc import wire
 
 
 def retention_of(body: bytes) -> int:

@@ -11,8 +11,8 @@ import psutil
 import pytest
 import requests
 
-from common import wire
 from common.messages import CALLERS
+from common.rpc import wire
 from tests.stack import Stack
 from tests.system.security.figures import show
 

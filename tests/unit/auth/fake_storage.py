@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from common import wire
 from common.errors import Conflict, Unavailable
-from common.rpc import Answer
+from common.rpc import wire
+from common.rpc.client import Answer
 
 MAX_BATCH = 10_000
 

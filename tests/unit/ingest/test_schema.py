@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.model import FieldType
-from common.rpc import Answer
+from common.rpc.client import Answer
 from services.ingest import schema
 from services.ingest.schema import SchemaCache
 

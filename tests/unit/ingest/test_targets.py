@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import Forbidden, InfluxError, Invalid, NotFound
 from common.identity import Identity, Permission
-from common.rpc import Answer
+from common.rpc.client import Answer
 from services.ingest.targets import Confirmer, Targets, check_params
 
 ORG = "00000000000000aa"

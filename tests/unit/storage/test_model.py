@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from common import wire
 from common.merge import filter_rows
+from common.rpc import wire
 from common.segment import Block, decode_block, encode_block, encode_dictionary
 from common.tombstones import encode_choice, hidden_rows, is_chosen, pending, unite
 from services.storage import storage as wiring

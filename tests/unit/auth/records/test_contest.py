@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from common.errors import Unavailable
-from common.rpc import Answer
+from common.rpc.client import Answer
 from services.auth.records.change import Stale
 from services.auth.records.contest import settle
 from tests.unit.auth.fake_storage import FakeStorage

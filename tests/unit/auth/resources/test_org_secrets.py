@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import wire
 from common.config import CannotStart
+from common.rpc import wire
 from services.auth.entities.orgs import Secret
 from services.auth.records.change import Change
 from services.auth.resources.org_secrets import seal_all

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from common import wire
 from common.budget import Budget
 from common.dbrp import Mapping, MappingTable
 from common.errors import Gone
 from common.identity import Identity, operator_permissions
 from common.model import Bucket
-from common.rpc import Answer
+from common.rpc import wire
+from common.rpc.client import Answer
 from common.segment import Block, encode_block, encode_dictionary
 from common.tombstones import Tombstone, encode_choice
 from services.query.context import QueryContext

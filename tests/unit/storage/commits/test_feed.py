@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.wire import decode_head
+from common.rpc.wire import decode_head
 from services.storage.commits import feed
 from services.storage.commits.feed import Feed
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 import aiohttp
 import pytest
 
-from common.connections import Connections, NotConnected, Place, find_place
+from common.rpc.connections import Connections, NotConnected, Place, find_place
 
 REQUEST = b"POST /x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -40,6 +40,8 @@ SEAL_BYTES = 16
 SEAL_CODE, END_CODE = 1, 2
 SEAL_PREFIX = bytes((0xC7, SEAL_BYTES, SEAL_CODE))
 END = bytes((0xC7, 0, END_CODE))
+# Any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
+STATUS_OF_ERROR = 460
 _LENGTH = struct.Struct(">I")
 
 Buffer = bytes | bytearray | memoryview

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import wire
 from common.errors import Invalid, Unauthorized, Unavailable
+from common.rpc import wire
 
 KEYS = wire.Keys(b"k" * 32, (b"k" * 32, b"old" * 11))
 NONCE = b"n" * wire.NONCE_BYTES

@@ -19,7 +19,7 @@ from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 
-from common.wire import Buffer
+from common.rpc.wire import Buffer
 
 CONNECT_TIMEOUT_S = 3.0
 # A connection that nobody has used for so long is closed: its far end may have forgotten it.

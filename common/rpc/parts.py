@@ -1,13 +1,17 @@
-"""The parts of a call or an answer, read from a body as it comes. Their form is ``common/wire.py``."""
+"""The parts of a call or an answer, read from a body as it comes. Their form is ``wire.py``."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import StreamReader
 
 from common.errors import Invalid, TooLarge
+from common.rpc.wire import Buffer
+
+MAX_PART_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +88,18 @@ async def read_prefix(pieces: Pieces, max_bytes: int) -> int | Closing:
     if size > max_bytes:
         raise TooLarge(f"a part of {size} bytes is over the limit of {max_bytes}")
     return size
+
+
+async def iter_parts(parts: Sequence[Buffer] | AsyncIterable[Buffer]) -> AsyncGenerator[Buffer, None]:
+    """Parts that are at hand, or come, one after the other; those that come are closed at the end, however that is."""
+    if isinstance(parts, Sequence):
+        for part in parts:
+            yield part
+        return
+    try:
+        async for part in parts:
+            yield part
+    finally:
+        close = getattr(parts, "aclose", None)
+        if close is not None:
+            await close()

@@ -11,9 +11,11 @@ import aiohttp
 import msgpack
 import pytest
 
-from common import wire
 from common.errors import Conflict, InternalError, Invalid, Unavailable
-from common.rpc import STREAMED_PART_BYTES, Call, Reply, RpcClient, Streamed, now_ms
+from common.rpc import wire
+from common.rpc.client import STREAMED_PART_BYTES, RpcClient, Streamed
+from common.rpc.clock import now_ms
+from common.rpc.server import Call, Reply
 from common.web import Server, internal_app
 
 KEYS = wire.Keys(b"k" * 32, (b"k" * 32,))
@@ -185,7 +187,7 @@ async def test_a_caller_that_goes_away_ends_the_answer(service: Fixture) -> None
 
 
 async def test_a_caller_that_takes_nothing_is_given_up(service: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.rpc.SEND_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("common.rpc.server.SEND_TIMEOUT_S", 0.1)
     with pytest.raises(Unavailable):
         async with service.client.stream(service.url, "storage.schema", {"endless": True}) as answer:
             async with asyncio.timeout(5):
@@ -270,7 +272,7 @@ async def test_every_service_shows_its_state(service: Fixture) -> None:
 
 
 async def test_a_slow_head_is_given_up(service: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.rpc.HEAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("common.rpc.server.HEAD_TIMEOUT_S", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
     _, header = signed_body(HEAD, [])
     request = f"POST /rpc/storage.append HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{wire.CALL_HEADER}: {header}\r\n"

@@ -1,0 +1,236 @@
+"""The calling side of internal calls: signs, sends, and reads answers. Source: docs/rpc.md."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from common.errors import Unavailable, error_of
+from common.log import get_logger
+from common.rpc import wire
+from common.rpc.clock import now_ms
+from common.rpc.connections import CONNECT_TIMEOUT_S, Connections, Place, find_place
+from common.rpc.parts import MAX_PART_BYTES, Pieces, iter_parts, read_part
+from common.rpc.wire import STATUS_OF_ERROR, Buffer, Keys
+
+log = get_logger("rpc")
+# A call's seal over up to this much is made in the event loop (0.3 ms); over more in a thread.
+INLINE_CALL_BYTES = 4 << 20
+# Parts of calls whose parts are streamed, if their size is known.
+STREAMED_PART_BYTES = 1 << 20
+
+# How an answer fails to come.
+_BROKEN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, asyncio.IncompleteReadError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What a call carries, *size* bytes in pieces as they come: cut into parts anew on the way."""
+
+    pieces: AsyncIterable[Buffer]
+    size: int
+
+
+Parts = Sequence[Buffer] | AsyncIterable[Buffer] | Streamed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: its head and its parts."""
+
+    head: Any
+    parts: list[bytes] = field(default_factory=list)
+
+
+class StreamedAnswer:
+    """An answer whose parts are read as they come. A cut answer raises Unavailable, never ends early."""
+
+    def __init__(self, head: Any, pieces: Pieces) -> None:
+        self.head = head
+        self._pieces = pieces
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        while isinstance(part := await read_part(self._pieces, MAX_PART_BYTES), bytes):
+            yield part
+        if part.code != wire.END_CODE or not await self._pieces.at_end():
+            raise Unavailable("an answer did not end as it should")
+
+
+class RpcClient:
+    """Calls methods of other services; one per process.
+
+    Errors of the called method are raised again here as the same class. No connection, a cut answer or a time-out is
+    ``Unavailable``.
+    """
+
+    def __init__(self, keys: Keys, caller: str, max_connections: int = 256) -> None:
+        self._keys = keys
+        self._caller = caller
+        self._max_connections = max_connections
+        self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
+
+    async def open(self) -> None:
+        """Open the connection pools; needs the running loop."""
+        self._connections = Connections(self._max_connections)
+        connector = aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=60, ttl_dns_cache=5)
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+
+    async def close(self) -> None:
+        if self._connections is not None:
+            self._connections.close()
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(
+        self,
+        url: str,
+        method: str,
+        head: Any,
+        parts: Sequence[Buffer] = (),
+        *,
+        timeout_s: float = 30,
+        retry_for_s: float = 0,
+    ) -> Answer:
+        """Call *method* (``audience.name``) at the service *url* and read the whole answer.
+
+        Args:
+            retry_for_s: how long to try again when the service can't be reached; only for calls that are harmless
+                twice. Each try is signed anew.
+        """
+        clock_s = asyncio.get_running_loop().time
+        deadline = clock_s() + retry_for_s
+        pause_s = 0.05
+        while True:
+            try:
+                async with self.stream(url, method, head, parts, timeout_s=timeout_s) as answer:
+                    return Answer(answer.head, [part async for part in answer.parts()])
+            except Unavailable as error:
+                if error.details.get("answered") or clock_s() + pause_s > deadline:
+                    raise
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 1.0)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        url: str,
+        method: str,
+        head: Any,
+        parts: Parts = (),
+        *,
+        timeout_s: float | None = 30,
+    ) -> AsyncIterator[StreamedAnswer]:
+        """Call *method* and read the answer's parts as they come; *parts* may be streamed too, best ``Streamed``.
+
+        *timeout_s* bounds the wait for each piece of the answer, not the whole of it; None = no bound (feeds).
+        An exception raised by *parts* itself ends the call and is raised here.
+        """
+        if self._session is None or self._connections is None:
+            raise RuntimeError("the RPC client is not open")
+        audience = method.partition(".")[0]
+        source_error: list[BaseException] = []
+        headers, body = await self._encode(method, head, parts, source_error)
+        place = find_place(url)
+        try:
+            if place is not None and body.size is not None:
+                headers["Content-Length"] = str(body.size)
+                connection = await self._connections.acquire(place)
+                try:
+                    message, content = await connection.ask(
+                        _request_head(place, method, headers), body.pieces, timeout_s
+                    )
+                    pieces = Pieces(content)
+                    yield StreamedAnswer(await _read_answer_head(message.code, message.headers, pieces, method), pieces)
+                finally:
+                    self._connections.release(connection)
+            else:
+                timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
+                target, data = f"{url}/rpc/{method}", iter_parts(body.pieces)
+                async with self._session.post(target, data=data, headers=headers, timeout=timeout) as response:
+                    pieces = Pieces(response.content)
+                    answer_head = await _read_answer_head(response.status, response.headers, pieces, method)
+                    yield StreamedAnswer(answer_head, pieces)
+        except _BROKEN as error:
+            if source_error:
+                raise source_error[0] from None
+            raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
+
+    async def _encode(
+        self, method: str, head: Any, parts: Parts, source_error: list[BaseException]
+    ) -> tuple[dict[str, str], _Body]:
+        """Headers and body of a call, signed; an exception that streamed *parts* raise is put into *source_error*."""
+        encoded = wire.encode_head(head)
+        nonce = secrets.token_bytes(wire.NONCE_BYTES)
+        expires_ms = now_ms() + wire.LIFETIME_MS
+        audience = method.partition(".")[0]
+        headers = {
+            wire.CALL_HEADER: wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded),
+            wire.HEAD_HEADER: str(len(encoded)),
+            "Content-Type": wire.CONTENT_TYPE,
+        }
+        if isinstance(parts, Streamed):
+            size = len(encoded) + wire.framed_bytes(parts.size, STREAMED_PART_BYTES)
+            framed = wire.frame(self._keys.signing, nonce, encoded, parts.pieces, parts.size, STREAMED_PART_BYTES)
+            return headers, _Body(_watched(framed, source_error), size)
+        if not isinstance(parts, Sequence):
+            streamed = _stream_call(self._keys.signing, nonce, encoded, parts)
+            return headers, _Body(_watched(streamed, source_error), None)
+        if sum(map(len, parts)) <= INLINE_CALL_BYTES:
+            pieces = wire.encode_call(self._keys, nonce, encoded, parts)
+        else:
+            pieces = await asyncio.to_thread(wire.encode_call, self._keys, nonce, encoded, parts)
+        return headers, _Body(pieces, sum(map(len, pieces)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The body of a call; *size* is None when nobody knows it beforehand."""
+
+    pieces: Sequence[Buffer] | AsyncGenerator[Buffer, None]
+    size: int | None
+
+
+def _request_head(place: Place, method: str, headers: Mapping[str, str]) -> bytes:
+    lines = (f"POST /rpc/{method} HTTP/1.1", f"Host: {place.host_header}", *map(": ".join, headers.items()), "", "")
+    return "\r\n".join(lines).encode()
+
+
+async def _watched(pieces: AsyncIterable[Buffer], source_error: list[BaseException]) -> AsyncGenerator[Buffer, None]:
+    try:
+        async for piece in pieces:
+            yield piece
+    except Exception as error:
+        source_error.append(error)
+        raise
+
+
+async def _stream_call(
+    key: bytes, nonce: bytes, head: bytes, parts: AsyncIterable[Buffer]
+) -> AsyncGenerator[Buffer, None]:
+    seal = wire.Seal(key, nonce)
+    yield head
+    async for part in parts:
+        seal.add(part)
+        yield wire.part_prefix(len(part)) + part
+    yield wire.SEAL_PREFIX + seal.finish()
+
+
+async def _read_answer_head(status: int, headers: Mapping[str, str], pieces: Pieces, method: str) -> Any:
+    size = int(headers.get(wire.HEAD_HEADER, "0"))
+    head = wire.decode_head(await pieces.take(size)) if size else None
+    if status == 200:
+        return head
+    if status == STATUS_OF_ERROR and isinstance(head, dict):
+        details = head.get("details") or {}
+        raise error_of(head["code"], head["message"], head.get("retry_after_s"), {**details, "answered": True})
+    # The call itself was refused (401, 400, 404): a fault between our own services, not the client's.
+    log.error("internal call refused", method=method, status=status)
+    raise Unavailable(f"the call {method} was refused with {status}")
