@@ -20,6 +20,10 @@ ROOMS = {
         ("config", "entities", "rest"), ("records", "security"), ("context",), ("access",), ("resources",), ("v1",),
         ("setup",),
     ),
+    "query": (
+        ("config", "influxql"), ("engine",), ("render",), ("control", "reading"), ("context",), ("execute", "planning"),
+        ("evaluation", "schema"), ("administration", "removal"),
+    ),
     "storage": (
         ("config", "catalog"), ("sqlite", "state"), ("commits",), ("reading",), ("changes", "compaction", "recovery"),
         ("sweep",),

@@ -18,21 +18,21 @@ from common.feed import FeedFollower
 from common.log import get_logger
 from common.rpc.client import RpcClient
 from services.query import compile
-from services.query.administer import Administration
-from services.query.allowance import Allowance
+from services.query.administration.administer import Administration
+from services.query.administration.operations import OPERATIONS
 from services.query.config import QuerySettings
 from services.query.context import SelectLimits
-from services.query.delete_request import Deletes
-from services.query.mappings import Mappings
+from services.query.control.allowance import Allowance
+from services.query.control.memory import trimming
+from services.query.control.peers import Peers
+from services.query.control.queries import Queries
+from services.query.control.slots import Slots
 from services.query.metrics import Metrics
-from services.query.operations import OPERATIONS
-from services.query.peers import Peers
+from services.query.reading.mappings import Mappings
+from services.query.reading.segments import Reader
+from services.query.removal.request import Deletes
 from services.query.rpc import Methods, RequestLimits
-from services.query.running import Queries
-from services.query.segments import Reader
-from services.query.slots import Slots
 from services.query.statements import EXECUTORS, EXECUTORS_OF_1X
-from services.query.trim import trimming
 
 log = get_logger("query")
 

@@ -13,11 +13,11 @@ from common.dbrp import Mapping, MappingTable
 from common.errors import Invalid
 from common.identity import Identity
 from common.model import Bucket
-from services.query.running import Running
+from services.query.control.queries import Running
 
 if TYPE_CHECKING:
-    from services.query.peers import Peers
-    from services.query.segments import Reader
+    from services.query.control.peers import Peers
+    from services.query.reading.segments import Reader
 
 
 class MappingSource(Protocol):

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InfluxError
-from services.query import manage
 from services.query.context import QueryContext
-from services.query.influxql import tree
+from services.query.control.queries import Running
+from services.query.influxql import refused, tree
 from services.query.render.document import Document, RowCap, documents_of
 from services.query.render.renderer import Renderer
-from services.query.result import ResultSeries, Told
-from services.query.running import Running
+from services.query.render.result import ResultSeries, Told
 
 # A statement's bytes are kept back until this many have come, so that an error in it can still take their place.
 HELD_BYTES = 1 << 20
@@ -58,9 +57,9 @@ def run_statement(
     """
     executor = executors.get(type(statement))
     if executor is None:
-        raise manage.refusal(manage.WORDS[type(statement)])
+        raise refused.refusal(refused.WORDS[type(statement)])
     if isinstance(statement, tree.Select) and statement.into is not None:
-        raise manage.refusal("SELECT INTO")
+        raise refused.refusal("SELECT INTO")
     return executor(statement, context)
 
 

@@ -13,23 +13,23 @@ from common.errors import Invalid, NotFound, TooLarge, Unavailable
 from common.identity import Identity
 from common.log import get_logger
 from common.rpc.server import Call, Handler, Reply
-from services.query.allowance import Allowance
 from services.query.context import MappingSource, Origin, QueryContext, SelectLimits
-from services.query.delete_request import Deletes
+from services.query.control.allowance import Allowance
+from services.query.control.peers import Peers
+from services.query.control.queries import Phase, Running
+from services.query.control.slots import Slots
 from services.query.execute import Executor, Limits, execute
 from services.query.influxql import tree
 from services.query.influxql.bind import parse_params
 from services.query.influxql.parser import parse
 from services.query.influxql.tokens import ParseError
 from services.query.metrics import Metrics
-from services.query.peers import Peers
+from services.query.removal.request import Deletes
 from services.query.render import make_renderer
 from services.query.render.renderer import Style, choose_type, epoch_of
-from services.query.running import Phase, Running
-from services.query.slots import Slots
 
 if TYPE_CHECKING:
-    from services.query.segments import Reader
+    from services.query.reading.segments import Reader
 
 MAX_DELETE_BYTES = 16 << 20
 log = get_logger("query")

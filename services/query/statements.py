@@ -5,9 +5,11 @@ A statement that is not here is refused with the words of ``manage.WORDS``.
 
 from __future__ import annotations
 
-from services.query import deletes, select, show
+from services.query.evaluation import select
 from services.query.execute import Executor
 from services.query.influxql import tree
+from services.query.removal import deletes
+from services.query.schema import show
 
 EXECUTORS: dict[type, Executor] = {
     tree.Select: select.select_together,

@@ -17,9 +17,9 @@ from common.budget import Budget
 from common.model import FieldType
 from common.segment import Block, Column
 from services.query.compile import prepare
+from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
-from services.query.segments import Reader
-from services.query.select import select
+from services.query.reading.segments import Reader
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import WEEK_NS, series_id, series_key
 

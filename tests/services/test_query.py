@@ -21,19 +21,19 @@ from common.rpc.client import Answer, RpcClient
 from common.rpc.server import Call, Reply
 from common.rpc.wire import Keys
 from common.web import Server, internal_app, make_registry
-from services.query import show
-from services.query.allowance import Allowance
 from services.query.context import SelectLimits
-from services.query.delete_request import Deletes
+from services.query.control.allowance import Allowance
+from services.query.control.peers import Peers
+from services.query.control.queries import Phase, Queries
+from services.query.control.slots import Slots
 from services.query.influxql import tree
 from services.query.influxql.parser import parse
-from services.query.mappings import Mappings
 from services.query.metrics import Metrics
-from services.query.peers import Peers
-from services.query.result import Kind, ResultColumn, ResultSeries
+from services.query.reading.mappings import Mappings
+from services.query.removal.request import Deletes
+from services.query.render.result import Kind, ResultColumn, ResultSeries
 from services.query.rpc import Methods, Parser, RequestLimits, decode_query
-from services.query.running import Phase, Queries
-from services.query.slots import Slots
+from services.query.schema import show
 from tests.unit.query.test_show import FakeReader
 
 SECRET = b"k" * 32

@@ -21,18 +21,18 @@ from common.rpc.client import RpcClient
 from common.rpc.server import Call, Reply
 from common.segment import Block, Column
 from common.web import Server, internal_app, make_registry
-from services.query.allowance import Allowance
+from services.query.administration.operations import OPERATIONS
 from services.query.context import SelectLimits
-from services.query.delete_request import Deletes
+from services.query.control.allowance import Allowance
+from services.query.control.peers import Peers
+from services.query.control.queries import Phase, Queries
+from services.query.control.slots import Slots
 from services.query.engine.run import Task
-from services.query.mappings import Mappings
 from services.query.metrics import Metrics
-from services.query.operations import OPERATIONS
-from services.query.peers import Peers
+from services.query.reading.mappings import Mappings
+from services.query.reading.segments import Reader
+from services.query.removal.request import Deletes
 from services.query.rpc import Methods, RequestLimits
-from services.query.running import Phase, Queries
-from services.query.segments import Reader
-from services.query.slots import Slots
 from services.query.statements import EXECUTORS
 from tests.faults.report import case
 from tests.services.test_query import BUCKET, KEYS, identity
@@ -224,7 +224,7 @@ async def test_nobody_else_sees_or_ends_a_query() -> None:
 
 
 async def test_a_replica_that_hangs_hides_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.query.peers.PEER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("services.query.control.peers.PEER_TIMEOUT_S", 0.1)
     silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(0), "127.0.0.1", 0)
     async with replicas(2) as ((asked, other), gateway), asyncio.timeout(30):
         hanging = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from services.query.render.document import Document, portions
 from services.query.render.renderer import Style
+from services.query.render.result import ResultSeries
 from services.query.render.values import csv_cells, quote_csv
-from services.query.result import ResultSeries
 
 
 class CsvRenderer:

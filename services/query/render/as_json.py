@@ -19,8 +19,8 @@ import orjson
 
 from services.query.render.document import Document, Piece, portions
 from services.query.render.renderer import JSON, Style
+from services.query.render.result import Kind, ResultSeries
 from services.query.render.values import clean, json_values
-from services.query.result import Kind, ResultSeries
 
 
 def dump(value: Any) -> bytes:

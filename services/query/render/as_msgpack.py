@@ -17,8 +17,8 @@ from itertools import chain, repeat
 from common.errors import Unprocessable
 from services.query.render.document import Document, Piece, portions
 from services.query.render.renderer import MSGPACK, Style
+from services.query.render.result import ResultSeries
 from services.query.render.values import msgpack_values, pack_text
-from services.query.result import ResultSeries
 
 MAX_KEPT_BYTES = 64 << 20
 _TRUE = b"\xc3"

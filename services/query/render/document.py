@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from services.query.result import ResultColumn, ResultSeries, Told, slice_column
+from services.query.render.result import ResultColumn, ResultSeries, Told, slice_column
 
 # Rows are turned into Python objects so many cells at a time.
 PORTION_CELLS = 100_000

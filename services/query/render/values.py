@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from common.errors import Invalid
 from common.segment import StringArray
 from common.times import epoch_array, format_rfc3339_array
-from services.query.result import Kind, ResultColumn
+from services.query.render.result import Kind, ResultColumn
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Below this a whole float is exact as an integer.

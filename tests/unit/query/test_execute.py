@@ -16,7 +16,7 @@ from services.query.influxql import tree
 from services.query.influxql.parser import parse
 from services.query.render import make_renderer
 from services.query.render.renderer import JSON, Style
-from services.query.result import Kind, ResultColumn, ResultSeries
+from services.query.render.result import Kind, ResultColumn, ResultSeries
 from tests.unit.query.test_show import context
 
 FOREVER_S = 1e18
@@ -123,7 +123,7 @@ def test_refused_statements_say_so_in_influxdbs_words() -> None:
 
 
 def test_every_statement_has_an_executor_or_words() -> None:
-    from services.query.manage import WORDS
+    from services.query.influxql.refused import WORDS
     from services.query.statements import EXECUTORS
 
     known = set(WORDS) | set(EXECUTORS)

@@ -16,11 +16,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from common.segment import StringArray
-from services.query import units
 from services.query.context import QueryContext
+from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
-from services.query.result import ResultColumn, ResultSeries
-from services.query.select import select
+from services.query.reading import units
+from services.query.render.result import ResultColumn, ResultSeries
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.oracle import Answer, Question, answer
 from tests.unit.query.engine.points import Point, Unsigned

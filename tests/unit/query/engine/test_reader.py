@@ -12,9 +12,9 @@ from common.budget import Budget
 from common.errors import Unavailable, Unprocessable
 from common.merge import merge_blocks
 from common.model import MAX_TIME_NS, MIN_TIME_NS
+from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
-from services.query.segments import Reader
-from services.query.select import select
+from services.query.reading.segments import Reader
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import Point, make_blocks
 

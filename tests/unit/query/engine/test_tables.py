@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from services.query.engine import frame
 from services.query.engine.frame import SeriesTable, lower_bounds, table_of_tags
 from services.query.engine.vectors import Mask
-from services.query.series_index import SeriesIndex
+from services.query.reading.series_index import SeriesIndex
 
 
 def index_of(*keys: bytes, index: SeriesIndex | None = None) -> SeriesIndex:

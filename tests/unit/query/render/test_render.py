@@ -24,8 +24,8 @@ from services.query.render import document as documents
 from services.query.render import make_renderer
 from services.query.render.document import documents_of
 from services.query.render.renderer import CSV, JSON, MSGPACK, TEXT_CSV, Style, choose_type, epoch_of
+from services.query.render.result import Kind, ResultColumn, ResultSeries
 from services.query.render.values import format_go_float, format_plain_float
-from services.query.result import Kind, ResultColumn, ResultSeries
 
 
 def times(*ns: int) -> ResultColumn:

@@ -1,0 +1,241 @@
+"""SELECT: checked, planned, its sources read, worked out by the engine, told series by series.
+
+I/O and the order of things are here; what is computed is ``engine/``, what is meant is ``plan*.py``.
+Source: InfluxQL as observed on 2.9, section 5; docs/rpc.md, "storage".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from common.budget import Claim
+from common.errors import Invalid
+from common.model import MIN_TIME_NS, Bucket, FieldType
+from services.query.context import QueryContext
+from services.query.control.queries import Phase
+from services.query.engine.answers import Answer
+from services.query.engine.derive import derive
+from services.query.engine.run import Task
+from services.query.engine.spec import Query
+from services.query.evaluation import explain as explained
+from services.query.evaluation.portions import ROW_BYTES, VALUE_BYTES
+from services.query.evaluation.sources import Entry, Work, range_read
+from services.query.evaluation.telling import tell
+from services.query.influxql import tree
+from services.query.influxql.pattern import compile_pattern
+from services.query.planning.check import Checked, check
+from services.query.planning.names import Expanded, Schema, expand
+from services.query.planning.plan import bind, output_types
+from services.query.render.result import ResultSeries
+
+
+async def select(statement: tree.Select, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """The series that a SELECT answers, in order. Raises as ``select_together``."""
+    async with aclosing(select_together(statement, context)) as told:
+        async for together in told:
+            for series in together:
+                yield series
+
+
+async def select_together(statement: tree.Select, context: QueryContext) -> AsyncGenerator[list[ResultSeries], None]:
+    """The series that a SELECT answers, in order, those together that are there at the same moment.
+
+    Raises:
+        Invalid: what the statement may not say, in InfluxDB's words.
+        Unavailable: the memory budget does not hold it, or storage does not answer.
+    """
+    checked = await _checked(statement, context)
+    with context.reader.budget.claim() as claim:
+        held: list[ResultSeries] = []
+        async with aclosing(_Run(context, claim).answers(checked)) as answers:
+            async for name, task, answer in answers:
+                following = tell(name, task, answer, checked.select.zone)
+                if held and following:
+                    held[-1] = replace(held[-1], continues=_goes_on(held[-1], following[0]))
+                    yield held
+                held = following or held
+        if held:
+            yield held
+
+
+def _goes_on(series: ResultSeries, following: ResultSeries) -> bool:
+    """Whether *following* is the same series: one may come in several answers, which don't tell so themselves."""
+    return series.continues or (series.name == following.name and series.tags == following.tags)
+
+
+async def explain(statement: tree.Explain, context: QueryContext) -> AsyncIterator[ResultSeries]:
+    """What EXPLAIN (ANALYZE) says of a SELECT. Raises as ``select``."""
+    if statement.analyze:
+        yield await explained.analyze(select(statement.select, context), context)
+        return
+    checked = await _checked(statement.select, context)
+    with context.reader.budget.claim() as claim:
+        table = explained.plan_table(await _Run(context, claim).described(checked))
+    if table is not None:
+        yield table
+
+
+async def _checked(select: tree.Select, context: QueryContext) -> Checked:
+    """As ``check``; a database that is not there is told before what else is wrong, as InfluxDB does."""
+    try:
+        return check(select, context.now_ns)
+    except Invalid:
+        await _find_databases(select, context)
+        raise
+
+
+async def _find_databases(select: tree.Select, context: QueryContext) -> None:
+    for source in select.sources:
+        if isinstance(source, tree.SubQuery):
+            await _find_databases(source.select, context)
+        elif not source.policy:
+            # One that names its policy is looked up when it is read.
+            await context.resolve(source.database)
+
+
+class _Run:
+    """Runs one SELECT with its subqueries, whose answers are counted in *claim*."""
+
+    def __init__(self, context: QueryContext, claim: Claim) -> None:
+        self._context = context
+        self._claim = claim
+        self._budget = context.reader.budget
+        self._work = Work(context)
+
+    async def answers(self, checked: Checked) -> AsyncGenerator[tuple[str, Task, Answer], None]:
+        """The answers over each measurement, in the order of names (backward in time: reversed)."""
+        running = self._context.running
+        running.enter(Phase.PLANNING)
+        entries = await self._entries(checked)
+        if not entries:
+            return
+        expanded = expand(checked, [entry.schema for entry in entries], compile_pattern)
+        by_name: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_name.setdefault(entry.name, []).append(entry)
+        # Types are checked for all sources before the first row is told.
+        planned = []
+        for name in sorted(by_name, key=_byte_order, reverse=checked.descending):
+            query = self._bind(checked, expanded, by_name[name])
+            if query is not None:
+                self._check_buckets(query)
+                planned.append((name, query))
+        for name, query in planned:
+            async with aclosing(self._work.answers(query, by_name[name])) as answers:
+                async for task, answer in answers:
+                    yield name, task, answer
+
+    async def described(self, checked: Checked) -> list[list[str]]:
+        """What EXPLAIN says of each thing that is read, those of subqueries first."""
+        lines = [each for subquery in checked.subqueries for each in await self.described(subquery)]
+        entries = [entry for entry in await self._entries(checked) if entry.measured is not None]
+        if entries:
+            expanded = expand(checked, [entry.schema for entry in entries], compile_pattern)
+            for entry in sorted(entries, key=lambda entry: _byte_order(entry.name)):
+                query = self._bind(checked, expanded, [entry])
+                if query is not None and entry.measured is not None:
+                    lines += explained.describe(query, entry.measured, *range_read(query))
+        return lines
+
+    # ------------------------------------------------------------ limits
+
+    def _check_buckets(self, query: Query) -> None:
+        limit = self._context.limits.buckets
+        if limit and query.windows is not None:
+            buckets = -(-(query.stop_ns - query.start_ns) // query.windows.width_ns)
+            if buckets > limit:
+                raise Invalid(f"max-select-buckets limit exceeded: ({buckets}/{limit})")
+
+    # ------------------------------------------------------------ sources
+
+    async def _entries(self, checked: Checked) -> list[Entry]:
+        entries: list[Entry] = []
+        subqueries = iter(checked.subqueries)
+        seen: set[tuple[str, str]] = set()
+        for source in checked.select.sources:
+            if isinstance(source, tree.SubQuery):
+                entries += await self._derived(next(subqueries))
+                continue
+            bucket = await self._context.resolve(source.database, source.policy)
+            for name in await self._names(source, bucket):
+                if (bucket.id, name) not in seen:
+                    seen.add((bucket.id, name))
+                    entry = await self._measurement(checked, bucket, name)
+                    entries += [] if entry is None else [entry]
+        return entries
+
+    async def _names(self, source: tree.Measurement, bucket: Bucket) -> list[str]:
+        if source.regex is None:
+            if source.name == "_series":
+                raise Invalid("unable to use system source '_series': use SHOW SERIES instead")
+            return [source.name]
+        matches = compile_pattern(source.regex)
+        infos = await self._context.reader.measurements(bucket)
+        return await asyncio.to_thread(lambda: [info.name for info in infos if matches(info.name)])
+
+    async def _measurement(self, checked: Checked, bucket: Bucket, name: str) -> Entry | None:
+        measured = await self._context.reader.measured(bucket, name)
+        if measured is None:
+            return None
+        start_ns = max(checked.start_ns, self._visible_from(bucket))
+        schema = Schema(measured.fields(start_ns, checked.stop_ns), frozenset(measured.table.keys))
+        return Entry(name, schema, measured=measured)
+
+    async def _derived(self, checked: Checked) -> list[Entry]:
+        """The answers of a subquery as sources."""
+        entries = []
+        async with aclosing(self.answers(checked)) as answers:
+            async for name, task, answer in answers:
+                source = derive(name, task, answer)
+                size = sum(piece.nbytes for piece in source.pieces)
+                self._context.reader.make_room(size)
+                self._claim.take(size)
+                entries.append(Entry(name, _schema_of(task.query), derived=source))
+        return entries
+
+    def _visible_from(self, bucket: Bucket) -> int:
+        return self._context.now_ns - bucket.retention_ns if bucket.retention_ns else MIN_TIME_NS
+
+    # ------------------------------------------------------------ planning and reading
+
+    def _bind(self, checked: Checked, expanded: Expanded, entries: Sequence[Entry]) -> Query | None:
+        schema = entries[0].schema if len(entries) == 1 else _united([entry.schema for entry in entries])
+        visible = [self._visible_from(entry.measured.bucket) for entry in entries if entry.measured is not None]
+        max_cells = max(1, self._budget.limit_bytes // (ROW_BYTES + VALUE_BYTES * len(expanded.columns)))
+        return bind(
+            checked, expanded, schema, compile_pattern, visible_from_ns=min(visible, default=MIN_TIME_NS),
+            seed=self._context.now_ns, max_cells=max_cells,
+        )  # fmt: skip
+
+
+def _byte_order(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _schema_of(query: Query) -> Schema:
+    """What the answer of a subquery is to the query around it."""
+    types: dict[str, FieldType] = {}
+    tags = set()
+    for output, type in zip(query.outputs, output_types(query), strict=True):
+        if output.name not in types and type is not None:
+            types[output.name] = type
+            if output.tag:
+                tags.add(output.name)
+    return Schema(types, frozenset(query.keys), frozenset(tags), derived=True)
+
+
+def _united(schemas: Sequence[Schema]) -> Schema:
+    """What several sources of one name hold together."""
+    types: dict[str, FieldType] = {}
+    for schema in schemas:
+        for name, type in schema.fields.items():
+            types[name] = min(types.get(name, type), type)
+    return Schema(
+        types,
+        frozenset().union(*(schema.tags for schema in schemas)),
+        frozenset().union(*(schema.tag_columns for schema in schemas)),
+        all(schema.derived for schema in schemas),
+    )
