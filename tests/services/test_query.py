@@ -34,7 +34,7 @@ from services.query.removal.request import Deletes
 from services.query.render.result import Kind, ResultColumn, ResultSeries
 from services.query.rpc import Methods, Parser, RequestLimits, decode_query
 from services.query.schema import show
-from tests.unit.query.test_show import FakeReader
+from tests.unit.query.schema.test_show import FakeReader
 
 SECRET = b"k" * 32
 KEYS = Keys(SECRET, (SECRET,))

@@ -17,7 +17,7 @@ from services.query.influxql.parser import parse
 from services.query.render import make_renderer
 from services.query.render.renderer import JSON, Style
 from services.query.render.result import Kind, ResultColumn, ResultSeries
-from tests.unit.query.test_show import context
+from tests.unit.query.schema.test_show import context
 
 FOREVER_S = 1e18
 
