@@ -66,13 +66,14 @@ def decode_query(head: Any, max_chars: int) -> Query:
             pass
         case _:
             raise Invalid("cannot run a query: the head has no known form")
-    if not params.get("q", "").strip():
+    text = params.get("q", "").strip()  # places in error texts are counted without the blanks around it
+    if not text:
         raise Invalid('missing required parameter "q"')
-    if len(params["q"]) + len(params.get("params", "")) > max_chars:
+    if len(text) + len(params.get("params", "")) > max_chars:
         raise TooLarge(f"the query is longer than TIDEGATE_QUERY_MAX_CHARS, {max_chars} characters")
     chunked = params.get("chunked") == "true"
     return Query(
-        params["q"],
+        text,
         params.get("params", ""),
         params.get("db", ""),
         params.get("rp", ""),

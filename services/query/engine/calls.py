@@ -21,13 +21,13 @@ from services.query.engine.functions import (
     GIVES,
     LOOKS_BACK,
     MAKES_OWN_ROWS,
-    NAME_IN_ERRORS,
+    NEVER_FILLED,
     SELECTORS,
     TRANSFORMS,
-    accepts,
     transform,
 )  # fmt: skip
 from services.query.engine.raw import leaf_column, row_order
+from services.query.engine.refusals import check_types
 from services.query.engine.scan import Scan, Source, column, scan
 from services.query.engine.spec import Call, Filling, Query, Ref, RefKind
 from services.query.engine.transforms import Stream
@@ -51,6 +51,11 @@ class CallRun:
     def answer(self) -> Answer:
         """The rows of the answer, in its order."""
         query = self._query
+        if self._wanted is not None and not self._wanted.any():
+            return no_answer()
+        check_types(query.calls)
+        if query.start_ns >= query.stop_ns:
+            return no_answer()
         single = len(query.calls) == 1
         results = [self._points(leaf, own_time=single) for leaf in query.leaves if isinstance(leaf, Call)]
         if not any(len(points) for points in results):
@@ -111,7 +116,7 @@ class CallRun:
 
     def _filled(self, call: Call, points: Points, start_ns: int, stop_ns: int) -> Points:
         query = self._query
-        if query.windows is None or call.name in MAKES_OWN_ROWS or call.name == "distinct":
+        if query.windows is None or call.name in NEVER_FILLED:
             return points
         fill, value = query.fill, query.fill_value
         if fill is Filling.NULL and call.name in ("count", "count_distinct"):
@@ -123,10 +128,9 @@ class CallRun:
         ref, query = call.argument, self._query
         if not isinstance(ref, Ref):
             raise Invalid(f"expected field argument in {call.name}()")
-        check_type(_name_refused(call), ref)
         windowed = query.windows is not None
         if call.name == "integral":
-            stream = self._field_stream(call.name, ref, descending=False)
+            stream = self._field_stream(ref, descending=False)
             return aggregates.integral(stream, int(call.options[0]), query.windows)
         taken = self._sample(ref, start_ns, stop_ns, windowed)
         if not taken.parts and taken.summary is None:
@@ -204,17 +208,13 @@ class CallRun:
         """What a transformation gives, in the order in which it looks; *back_ns*: how far before the range it reads."""
         query, inner = self._query, call.argument
         if isinstance(inner, Ref):
-            stream = self._field_stream(call.name, inner, query.descending)
+            stream = self._field_stream(inner, query.descending)
         else:
             if call.name in LOOKS_BACK and query.windows is not None:
                 steps = int(call.options[0]) - 1 if call.name == "moving_average" else 1
                 back_ns += steps * query.windows.width_ns
             stream = self._inner_stream(inner, back_ns)
-        if not len(stream):
-            return stream
-        if not accepts(call.name, stream.values.type):
-            raise unsupported(call.name, stream.values.type)
-        return transform(call, stream, query)
+        return transform(call, stream, query) if len(stream) else stream
 
     def _inner_stream(self, inner: Call, back_ns: int) -> Stream:
         """The values of the inner call, window by window, empty windows left out."""
@@ -231,10 +231,9 @@ class CallRun:
         stream = _without_nulls(Stream(points.groups, points.times, points.values))
         return stream.take(np.arange(len(stream) - 1, -1, -1)) if query.descending else stream
 
-    def _field_stream(self, name: str, ref: Ref, descending: bool) -> Stream:
+    def _field_stream(self, ref: Ref, descending: bool) -> Stream:
         """The values of a column in the order of raw rows, all series of a group together."""
         query = self._query
-        check_type(name, ref)
         scanned = self.scanned(query.start_ns, query.stop_ns)
         rows = []
         if ref.kind is RefKind.FIELD:
@@ -254,23 +253,6 @@ def _without_nulls(stream: Stream) -> Stream:
     if stream.values.valid is not None:
         stream = stream.take(np.flatnonzero(stream.values.valid))
     return Stream(stream.groups, stream.times, Vector(stream.values.type, stream.values.values))
-
-
-def _name_refused(call: Call) -> str:
-    """What a refusal names: of top() and bottom() with tags the best point of each tag set is found first."""
-    return {"top": "max", "bottom": "min"}.get(call.name, call.name) if call.tags else call.name
-
-
-def check_type(name: str, ref: Ref) -> None:
-    """Raise Invalid, in InfluxDB's words, when *name* can't take values of that type."""
-    if ref.kind is RefKind.FIELD and not accepts(name, ref.type):
-        raise unsupported(name, ref.type)
-
-
-def unsupported(name: str, type: FieldType) -> Invalid:
-    """The refusal of values of *type* by function *name*, in InfluxDB's words."""
-    word = NAME_IN_ERRORS.get(name, name.replace("_", " "))
-    return Invalid(f"unsupported {word} iterator type: *query.{type.word}InterruptIterator")
 
 
 def _no_points(type: FieldType) -> Points:

@@ -12,8 +12,9 @@ import numpy as np
 
 from common.model import FieldType
 from services.query.engine.answers import Answer, no_answer
-from services.query.engine.calls import CallRun, check_type
+from services.query.engine.calls import CallRun
 from services.query.engine.cells import Points
+from services.query.engine.refusals import check_types
 from services.query.engine.run import Task
 from services.query.engine.spec import Call, Query, Ref
 from services.query.engine.vectors import Indexes, Mask, Vector, concat, ranks_of
@@ -76,8 +77,7 @@ class Fold:
             Invalid: a call can't take values of its column's type.
         """
         run = _RangeRun(task.query, task.source, task.wanted, task.chosen)
-        for call, ref in self._calls.items():
-            check_type(call.name, ref)
+        check_types(self._calls)
         for name, ref in dict.fromkeys((name, ref) for call, ref in self._calls.items() for name in FOLDS[call.name]):
             points = run.partial(name, ref, self._own_time)
             held = self._partial.get((name, ref))

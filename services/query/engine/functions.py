@@ -38,8 +38,10 @@ GIVES: dict[str, FieldType] = {
 }  # fmt: skip
 
 SELECTORS = frozenset(("first", "last", "max", "min", "percentile", "top", "bottom", "sample"))
-# Rows of these have the times of points, in windows too, and are never filled.
-MAKES_OWN_ROWS = frozenset(("top", "bottom", "sample", "integral"))
+# Rows of these have the times of points, in windows too.
+MAKES_OWN_ROWS = frozenset(("top", "bottom", "sample"))
+# Windows without a value stay without a row.
+NEVER_FILLED = MAKES_OWN_ROWS | {"integral", "distinct"}
 
 MOVING_AVERAGES = frozenset(
     ("exponential_moving_average", "double_exponential_moving_average", "triple_exponential_moving_average",

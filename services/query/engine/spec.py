@@ -97,6 +97,7 @@ class Query:
         visible_from_ns: older rows are past the bucket's retention.
         filters: all of them have to hold.
         keys: tags grouped by, sorted.
+        inherited: those of *keys* that the query around this one groups by: it gets them, but no names of them.
         windows: None without GROUP BY time().
         limit, offset: rows of each group; 0 = none.
         slimit, soffset: groups; 0 = none.
@@ -114,6 +115,7 @@ class Query:
     visible_from_ns: int = MIN_TIME_NS
     filters: tuple[Filter, ...] = ()
     keys: tuple[str, ...] = ()
+    inherited: frozenset[str] = frozenset()
     windows: Windows | None = None
     fill: Filling = Filling.NULL
     fill_value: int | float = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from services.query.engine.answers import Answer
-from services.query.engine.functions import MAKES_OWN_ROWS, TRANSFORMS
+from services.query.engine.functions import NEVER_FILLED, TRANSFORMS
 from services.query.engine.spec import Filling, Query
 from services.query.engine.window import Windows
 
@@ -20,7 +20,7 @@ TRIES = 2
 # Answers with more rows are not kept to see whether they are whole.
 MAX_ROWS = 10_000
 # What looks at other windows, or answers with several rows a window.
-_NOT_BY_WINDOW = TRANSFORMS | MAKES_OWN_ROWS | {"distinct"}
+_NOT_BY_WINDOW = TRANSFORMS | NEVER_FILLED
 _COUNTS = frozenset(("count", "count_distinct"))
 
 

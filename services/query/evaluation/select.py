@@ -224,7 +224,7 @@ def _schema_of(query: Query) -> Schema:
             types[output.name] = type
             if output.tag:
                 tags.add(output.name)
-    return Schema(types, frozenset(query.keys), frozenset(tags), derived=True)
+    return Schema(types, frozenset(query.keys) - query.inherited, frozenset(tags), derived=True)
 
 
 def _united(schemas: Sequence[Schema]) -> Schema:

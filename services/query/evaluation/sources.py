@@ -28,7 +28,6 @@ from services.query.evaluation import newest, statistics
 from services.query.evaluation.ends import find_ends
 from services.query.evaluation.explain import needs_of
 from services.query.evaluation.portions import Portion, Range, Room, plan_portions, row_bytes
-from services.query.evaluation.telling import check_finite
 from services.query.planning.names import Schema
 from services.query.reading.segments import Measured
 
@@ -334,7 +333,6 @@ class Work:
                 answer = run(task)
             else:
                 answer = await asyncio.to_thread(run, task)
-        check_finite(answer.columns)
         self._enter(Phase.PLANNING)
         return answer
 

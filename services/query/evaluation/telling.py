@@ -43,7 +43,12 @@ def check_finite(columns: Iterable[Vector]) -> None:
 
 
 def tell(name: str, task: Task, answer: Answer, zone: str | None) -> list[ResultSeries]:
-    """The answer as series that share their columns, long ones in pieces."""
+    """The answer as series that share their columns, long ones in pieces.
+
+    Raises:
+        Invalid: ``json: unsupported value: +Inf``; a subquery may give one to the query around it.
+    """
+    check_finite(answer.columns)
     bounds = list(by_group(answer))
     tags = tags_of(task, answer.groups[[start for start, _ in bounds]])
     outputs = task.query.outputs

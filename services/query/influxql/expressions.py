@@ -155,9 +155,13 @@ class ExpressionParser:
 
     # order = "ORDER" "BY" ( "time" [ "ASC" | "DESC" ] | "ASC" | "DESC" )
     def descending(self) -> bool:
+        return self.direction() == "DESC"
+
+    def direction(self) -> str:
+        """``ASC`` or ``DESC``; "" without ORDER BY."""
         tokens = self.tokens
         if not tokens.accept("ORDER"):
-            return False
+            return ""
         self.words("BY")
         token = tokens.take()
         if token.kind not in ("IDENT", "ASC", "DESC"):
@@ -168,7 +172,7 @@ class ExpressionParser:
             direction = after.kind if after else "ASC"
         if (token.kind == "IDENT" and token.text != "time") or tokens.accept(","):
             raise ParseError("only ORDER BY time supported at this time")
-        return direction == "DESC"
+        return direction
 
     # limits = [ "LIMIT" int ] [ "OFFSET" int ] [ "SLIMIT" int ] [ "SOFFSET" int ]
     def limits(self, *, series: bool) -> tree.Limits:
@@ -305,8 +309,10 @@ class ExpressionParser:
         if not tokens.follows("::"):
             return tree.Wildcard()
         tokens.take()
+        if tokens.peek().spaced:
+            raise tokens.unexpected_blanks("field", "tag")
         token = tokens.take()
-        if token.kind not in ("FIELD", "TAG") or token.spaced:
+        if token.kind not in ("FIELD", "TAG"):
             raise tokens.unexpected(token, "field", "tag")
         return tree.Wildcard(token.kind.lower())
 
@@ -349,9 +355,11 @@ class ExpressionParser:
         if not tokens.follows("::"):
             return tree.VarRef(name)
         tokens.take()
+        if tokens.peek().spaced:
+            raise tokens.unexpected_blanks(*tree.CASTS)
         token = tokens.take()
         cast = token.text.lower() if token.kind == "IDENT" else token.kind.lower()
-        if cast not in tree.CASTS or token.spaced:
+        if cast not in tree.CASTS:
             raise tokens.unexpected(token, *tree.CASTS)
         return tree.VarRef(name, cast)
 

@@ -169,8 +169,8 @@ def _group(dimensions: tuple[tree.Expr, ...]) -> str:
     return f" GROUP BY {', '.join(map(format_expr, dimensions))}" if dimensions else ""
 
 
-def _order(descending: bool) -> str:
-    return " ORDER BY time DESC" if descending else ""
+def _order(descending: bool, ascending: bool = False) -> str:
+    return " ORDER BY time DESC" if descending else " ORDER BY time ASC" if ascending else ""
 
 
 def _limits(limits: tree.Limits) -> str:
@@ -207,8 +207,9 @@ def _format_select(select: tree.Select) -> str:
     into = f" INTO {_format_target(select.into)}" if select.into else ""
     return (
         f"SELECT {', '.join(map(_format_field, select.fields))}{into}{_sources(select.sources)}"
-        f"{_where(select.condition)}{_group(select.dimensions)}{_fill(select)}{_order(select.descending)}"
-        f"{_limits(select.limits)}" + (f" tz({format_string(select.zone)})" if select.zone else "")
+        f"{_where(select.condition)}{_group(select.dimensions)}{_fill(select)}"
+        f"{_order(select.descending, select.ascending)}{_limits(select.limits)}"
+        + (f" tz({format_string(select.zone)})" if select.zone else "")
     )
 
 

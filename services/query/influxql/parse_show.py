@@ -122,11 +122,17 @@ def _cardinality(parser: ExpressionParser, counted: tree.Counted) -> tree.ShowCa
 
 
 def tag_key_cardinality(parser: ExpressionParser) -> tree.Statement:
-    return _cardinality(parser, tree.Counted.TAG_KEY)
+    return _required_cardinality(parser, tree.Counted.TAG_KEY)
 
 
 def field_key_cardinality(parser: ExpressionParser) -> tree.Statement:
-    return _cardinality(parser, tree.Counted.FIELD_KEY)
+    return _required_cardinality(parser, tree.Counted.FIELD_KEY)
+
+
+def _required_cardinality(parser: ExpressionParser, counted: tree.Counted) -> tree.Statement:
+    if not _cardinality_follows(parser):
+        raise parser.tokens.unexpected(parser.tokens.take(), "EXACT", "CARDINALITY")
+    return _cardinality(parser, counted)
 
 
 def exact_measurement_cardinality(parser: ExpressionParser) -> tree.ShowCardinality:

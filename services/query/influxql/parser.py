@@ -85,9 +85,10 @@ class StatementParser(ExpressionParser):
         condition = self.condition()
         dimensions = self.dimensions()
         fill, fill_value = self.fill()
+        direction = self.direction()
         select = tree.Select(
-            fields, sources, condition, dimensions, fill, fill_value, self.descending(), self.limits(series=True),
-            self.zone(), target,
+            fields, sources, condition, dimensions, fill, fill_value, direction == "DESC", self.limits(series=True),
+            self.zone(), target, direction == "ASC",
         )  # fmt: skip
         for expr in (*(field.expr for field in fields), *dimensions, *([] if condition is None else [condition])):
             check_depth(expr)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from common.errors import Invalid
@@ -137,6 +137,11 @@ class Tokens:
         token = self.peek()
         return token.kind == kind and not token.spaced
 
+    def unexpected_blanks(self, *expected: str) -> ParseError:
+        """That blanks or a comment stand where *expected* must follow at once."""
+        blanks = _BLANKS.match(self._text, self._at)
+        return ParseError(f"found {blanks[0] if blanks else ''}, expected {', '.join(expected)}{self._where(self._at)}")
+
     def unexpected(self, token: Token, *expected: str) -> ParseError:
         return ParseError(f"found {token.found}, expected {', '.join(expected)}{self._where(token.at)}")
 
@@ -202,6 +207,10 @@ class Tokens:
                 continue
             if group == "open_comment":
                 return Token("ILLEGAL", "", at, len(text), spaced)
+            if group == "bound" and text.startswith('"', end):
+                # A quoted name that has no end: it stands where its "$" does.
+                bad = self._scan_bad(end, spaced)
+                return replace(bad, text="$" + bad.text, at=at)
             self._touched_end = end == len(text) and text[end - 1] != '"' and group in ("word", "bound")
             return self._make(group or "", match, at, end, spaced)
 

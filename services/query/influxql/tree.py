@@ -222,6 +222,7 @@ class Select:
         descending: ORDER BY time DESC.
         zone: name given in tz(), known to exist; None = UTC.
         into: target of INTO, None = none.
+        ascending: ORDER BY time ASC: what a subquery may not say inside a query that runs backward.
     """
 
     fields: tuple[Field, ...]
@@ -234,6 +235,7 @@ class Select:
     limits: Limits = Limits()
     zone: str | None = None
     into: Measurement | None = None
+    ascending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ as observed on 2.9, sections 6.1, 7, 15.2; InfluxDB 1.x ``query/compile.go``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from common.errors import Invalid
@@ -31,6 +31,7 @@ class Checked:
         start_ns, stop_ns: the range, half open; ``MIN_TIME_NS`` below = without a bound.
         condition: WHERE without the times.
         subqueries: one for each source that is a subquery, in order.
+        inherited_keys: tags that the queries around this one group by: it groups by them too.
         fill: as is to be done here: in subqueries null becomes none.
     """
 
@@ -45,6 +46,12 @@ class Checked:
     descending: bool
     has_calls: bool
     subqueries: tuple[Checked, ...] = ()
+    inherited_keys: frozenset[str] = frozenset()
+
+    @property
+    def named_keys(self) -> frozenset[str]:
+        """Tags grouped by that are named here or further out; those that patterns stand for are not among them."""
+        return self.inherited_keys | {each.name for each in self.select.dimensions if isinstance(each, tree.VarRef)}
 
 
 def check(select: tree.Select, now_ns: int) -> Checked:
@@ -65,7 +72,7 @@ def _check(select: tree.Select, now_ns: int, outer: Checked | None, depth: int) 
     start_ns = MIN_TIME_NS if start_ns is None else start_ns
     fill, descending, inherited = select.fill, select.descending, False
     if outer is not None:
-        if descending and not outer.descending:
+        if (select.ascending or descending) and descending != outer.descending:
             raise Invalid("subqueries must be ordered in the same direction as the query itself")
         descending = outer.descending
         start_ns, last_ns = max(start_ns, outer.start_ns), min(last_ns, outer.stop_ns - 1)
@@ -77,21 +84,16 @@ def _check(select: tree.Select, now_ns: int, outer: Checked | None, depth: int) 
     checker = FieldChecker(select, windows, inherited)
     fields, time_name = checker.check()
     checked = Checked(
-        select, fields, time_name, start_ns, last_ns + 1, condition, windows if checker.calls else None, fill,
-        descending, bool(checker.calls),
-    )  # fmt: skip
-    inner_of = Checked(
-        select, fields, time_name, start_ns, last_ns + 1, condition, windows, fill, descending, checked.has_calls
+        select, fields, time_name, start_ns, last_ns + 1, condition, windows, fill, descending, bool(checker.calls),
+        inherited_keys=frozenset() if outer is None else outer.named_keys,
     )  # fmt: skip
     subqueries = tuple(
-        _check(source.select, now_ns, inner_of, depth + 1)
+        _check(source.select, now_ns, checked, depth + 1)
         for source in select.sources
         if isinstance(source, tree.SubQuery)
     )
-    return Checked(
-        select, fields, time_name, start_ns, last_ns + 1, condition, checked.windows, fill, descending,
-        checked.has_calls, subqueries,
-    )  # fmt: skip
+    # Subqueries inherit windows that nothing here makes use of.
+    return replace(checked, windows=windows if checker.calls else None, subqueries=subqueries)
 
 
 # ---------------------------------------------------------------- WHERE and GROUP BY

@@ -42,6 +42,8 @@ class FieldChecker:
     Attributes:
         inherited: the windows are those of the query around this one.
         calls: after ``check``, those that aggregate, select or transform; what they hold inside does not count.
+        top_or_bottom: the name of one of these two, wherever it stands.
+        holds_top_or_bottom: it stands inside another call.
     """
 
     select: tree.Select
@@ -52,6 +54,7 @@ class FieldChecker:
     only_selectors: bool = True
     has_distinct: bool = False
     top_or_bottom: str = ""
+    holds_top_or_bottom: bool = False
     wildcards_allowed: bool = True
 
     def check(self) -> tuple[tuple[tree.Field, ...], str]:
@@ -77,7 +80,7 @@ class FieldChecker:
     def _validate(self, any_field: bool) -> None:
         if not any_field:
             raise Invalid("at least 1 non-time field must be queried")
-        if len(self.calls) > 1 and self.top_or_bottom:
+        if self.top_or_bottom and (len(self.calls) > 1 or self.holds_top_or_bottom):
             raise Invalid(f"selector function {self.top_or_bottom}() cannot be combined with other functions")
         if not self.calls:
             if self.select.fill in (tree.Fill.NONE, tree.Fill.LINEAR):
@@ -226,6 +229,7 @@ class FieldChecker:
         # What is inside is not counted beside the outer call.
         before = len(self.calls)
         self._expr(arg)
+        self.holds_top_or_bottom = self.holds_top_or_bottom or bool(self.top_or_bottom)
         del self.calls[before:]
 
     def _with_unit(self, call: tree.Call) -> None:

@@ -42,11 +42,13 @@ class Expanded:
     Attributes:
         columns: (name, expression) of each column but the time.
         keys: tags grouped by, sorted.
+        inherited: those of them that only the queries around this one name.
         types: type of each field over all sources.
     """
 
     columns: tuple[tuple[str, tree.Expr], ...]
     keys: tuple[str, ...]
+    inherited: frozenset[str]
     types: Mapping[str, FieldType]
 
 
@@ -78,7 +80,8 @@ def expand(checked: Checked, schemas: Sequence[Schema], compile_pattern: Compile
             keys |= tags
         elif isinstance(each, tree.RegexLiteral):
             keys |= set(filter(compile_pattern(each), tags))
-    return Expanded(tuple(_named(_with_top_columns(fields))), tuple(sorted(keys)), types)
+    inherited = checked.inherited_keys - keys
+    return Expanded(tuple(_named(_with_top_columns(fields))), tuple(sorted(keys | inherited)), inherited, types)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ def bind(
         visible_from_ns=visible_from_ns,
         filters=tuple(binder.filters(checked.condition)),
         keys=expanded.keys,
+        inherited=expanded.inherited,
         windows=checked.windows,
         fill=spec.Filling(checked.fill.value),
         fill_value=checked.select.fill_value or 0,

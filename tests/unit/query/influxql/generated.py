@@ -179,9 +179,10 @@ def _selects(
     dimensions: st.SearchStrategy[Any] = _dimensions,
 ) -> tree.Select:
     fill, fill_value = draw(_fills)
+    direction = draw(st.sampled_from(["", "ASC", "DESC"]))
     return tree.Select(
-        draw(_fields), draw(sources), draw(_where), draw(dimensions), fill, fill_value, draw(st.booleans()),
-        draw(_all_limits), draw(_zones), draw(into),
+        draw(_fields), draw(sources), draw(_where), draw(dimensions), fill, fill_value, direction == "DESC",
+        draw(_all_limits), draw(_zones), draw(into), direction == "ASC",
     )  # fmt: skip
 
 

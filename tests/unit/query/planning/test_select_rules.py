@@ -57,6 +57,21 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         ("SELECT elapsed(i, 4s) FROM m WHERE host = 'a' ORDER BY time DESC", [(10, -2)]),
         # the value at a window's edge splits the area, of integers too
         ("SELECT integral(i) FROM m WHERE time < 60s GROUP BY host, time(15s)", [(0, 23.75), (15, 31.25)]),
+        # the area of a range stands at its lower bound, beside other aggregates
+        ("SELECT integral(i), sum(i) FROM m WHERE time >= 10s AND host = 'a'", [(10, 55.0, 11)]),
+        # what the outer query names in GROUP BY, all inside it group by too, however deep; they get no column of it
+        ("SELECT x FROM (SELECT max(i) AS x FROM m) GROUP BY host", [(20, 7), (30, 1)]),
+        ("SELECT x FROM (SELECT f AS x FROM m LIMIT 1) GROUP BY host", [(10, 1.5), (10, 2.0)]),
+        ("SELECT sum(x) FROM (SELECT max(i) AS x FROM (SELECT i FROM m)) GROUP BY host", [(0, 7), (0, 1)]),
+        ("SELECT x FROM (SELECT i AS x FROM m) WHERE host = 'b' GROUP BY host", [(30, 1)]),
+        ("SELECT * FROM (SELECT * FROM (SELECT i FROM m)) GROUP BY host LIMIT 1", [(10, 4), (30, 1)]),
+        ("SELECT sum(x) FROM (SELECT max(i) AS x FROM m) GROUP BY /h/", [(0, 7)]),
+        # an infinity that is not told is a value like others
+        ("SELECT count(x), sum(i) FROM (SELECT ln(i - i) AS x, i FROM m)", [(0, 3, 12)]),
+        ("SELECT i FROM (SELECT ln(i - i) AS x, i FROM m) WHERE x < 0 LIMIT 1", [(10, 4)]),
+        # where no series is chosen nothing is refused; a range that ends before it begins has no rows, even behind it
+        ("SELECT mean(s) FROM m WHERE host = 'nosuch'", []),
+        ("SELECT difference(max(i)) FROM m WHERE time >= 40s AND time < 35s GROUP BY time(20s)", []),
     ],
 )  # fmt: skip
 def test_a_rule_of_select(text: str, wanted: list[tuple[Any, ...]]) -> None:
@@ -80,6 +95,19 @@ def test_a_rule_of_select(text: str, wanted: list[tuple[Any, ...]]) -> None:
         ("SELECT atan2(2, 1) FROM m", "field must contain at least one variable"),
         ("SELECT -(ln(2)) FROM m", "field must contain at least one variable"),
         ("SELECT max(s) FROM m", "unsupported max iterator type: *query.stringInterruptIterator"),
+        # where series are chosen, types are refused without a row
+        ("SELECT mean(s) FROM m WHERE f > 100", "unsupported mean iterator type: *query.stringInterruptIterator"),
+        ("SELECT difference(last(s)) FROM m WHERE f > 100 AND time < 40s GROUP BY time(20s)",
+         "unsupported difference iterator type: *query.stringInterruptIterator"),
+        ("SELECT difference(distinct(s)) FROM m WHERE time < 40s GROUP BY time(20s)",
+         "unsupported difference iterator type: *query.stringIntervalIterator"),
+        ("SELECT difference(top(i, 1)) FROM m WHERE time < 40s GROUP BY time(20s)",
+         "selector function top() cannot be combined with other functions"),
+        ("SELECT f FROM (SELECT f FROM m ORDER BY time DESC)",
+         "subqueries must be ordered in the same direction as the query itself"),
+        ("SELECT f FROM (SELECT f FROM m ORDER BY time ASC) ORDER BY time DESC",
+         "subqueries must be ordered in the same direction as the query itself"),
+        ("SELECT x FROM (SELECT ln(i - i) AS x FROM m)", "json: unsupported value: -Inf"),
         ("SELECT top(s, host, 1) FROM m", "unsupported max iterator type: *query.stringInterruptIterator"),
         ("SELECT mean(host) FROM (SELECT f, host FROM m)", "unsupported mean iterator type: "
                                                             "*query.stringInterruptIterator"),
