@@ -9,7 +9,7 @@ from services.query.evaluation import select
 from services.query.execute import Executor
 from services.query.influxql import tree
 from services.query.removal import deletes
-from services.query.schema import show
+from services.query.schema import cardinality, show
 
 EXECUTORS: dict[type, Executor] = {
     tree.Select: select.select_together,
@@ -21,7 +21,7 @@ EXECUTORS: dict[type, Executor] = {
     tree.ShowTagValues: show.tag_values,
     tree.ShowFieldKeys: show.field_keys,
     tree.ShowSeries: show.series,
-    tree.ShowCardinality: show.cardinality,
+    tree.ShowCardinality: cardinality.cardinality,
     tree.Delete: deletes.delete,
     tree.DropMeasurement: deletes.drop_measurement,
 }

@@ -112,6 +112,23 @@ def test_writing_is_what_may_delete(stack: Stack) -> None:
             assert hosts(stack, db) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("condition", ['host = "a"', "host = 5", "host = true", 'host != "a"', "nosuch = host"])
+@pytest.mark.parametrize("statement", ["DELETE", "DROP SERIES"])
+def test_a_condition_that_tags_do_not_answer_deletes_nothing(stack: Stack, statement: str, condition: str) -> None:
+    db = f"kept {statement} {condition}".replace('"', "^")
+    make(stack, db)
+    assert stack.query(f"{statement} FROM m WHERE {condition}", db) == {"results": [{"statement_id": 0}]}
+    assert hosts(stack, db) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("condition", ["host > 'a'", "host + 'a' = 'aa'"])
+def test_a_condition_that_is_none_on_tags_is_refused(stack: Stack, condition: str) -> None:
+    db = f"refused {condition}"
+    make(stack, db)
+    assert "error" in stack.query(f"DELETE FROM m WHERE {condition}", db)["results"][0]
+    assert hosts(stack, db) == ["a", "b", "c"]
+
+
 def test_a_dropped_measurement_is_forgotten_with_its_types(stack: Stack) -> None:
     db = "forgotten"
     make(stack, db)

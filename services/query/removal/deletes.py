@@ -131,6 +131,7 @@ async def _delete_sources(
         checked_tags(tags)
 
     def choose(measured: Measured) -> Mask:
+        # What tags alone don't answer chooses nothing: host = "h1", misquoted, or host = 5.
         mask = series_mask(measured.table, measured.name, tags)
         return np.ones(measured.table.count, np.bool_) if mask is None else mask
 

@@ -1,4 +1,4 @@
-"""Keys, values and series keys of measurements, and how many: read off their tables of series · pure."""
+"""Keys, values and series keys of measurements: read off their tables of series · pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from services.query.schema.where import Mask, series_mask
 # Escapes of a series key in line protocol.
 _IN_MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ "})
 _IN_TAG = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
-Tags = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +37,11 @@ class Found:
     def count(self) -> int:
         return 0 if self.table is None else self.table.count
 
-    def series(self, tags: tree.Expr | None) -> tuple[SeriesTable, Mask | None]:
-        """The table, and which of its series a condition keeps; None = all."""
+    def series(self, tags: tree.Expr | None, *, of_points: bool = True) -> tuple[SeriesTable, Mask | None]:
+        """The table, and which of its series a condition keeps, None = all; *of_points* as for ``series_mask``."""
         assert self.table is not None
-        return self.table, series_mask(self.table, self.name, tags)
-
-
-def names_with_series(found: Sequence[Sequence[Found]], tags: tree.Expr | None) -> list[str]:
-    """Names of the measurements that have a series which *tags* keeps, in order."""
-    return [entries[0].name for entries in found if any(_count(*entry.series(tags)) for entry in entries)]
+        fields = {name for _, name, _ in self.fields}
+        return self.table, series_mask(self.table, self.name, tags, fields, of_points=of_points)
 
 
 def measurement_names(found: Sequence[Sequence[Found]], keeps: MeasurementFilter) -> list[str]:
@@ -62,10 +57,6 @@ def _values(entries: Sequence[Found], key: str) -> set[str]:
         if key in table.codes:
             values.update(table.words[key][_used(table, key, mask)].tolist())
     return values
-
-
-def _count(table: SeriesTable, mask: Mask | None) -> int:
-    return table.count if mask is None else int(np.count_nonzero(mask))
 
 
 def tag_keys(entries: Sequence[Found], tags: tree.Expr | None) -> list[str]:
@@ -125,15 +116,17 @@ def series_keys(found: Sequence[Sequence[Found]], tags: tree.Expr | None) -> lis
     for entries in found:
         of_measurement: set[str] = set()
         for entry in entries:
-            of_measurement.update(_keys(entry, tags))
+            table, mask = entry.series(tags)
+            rows = np.arange(table.count) if mask is None else np.flatnonzero(mask)
+            of_measurement.update(printed_keys(entry, rows))
         keys += of_measurement
     keys.sort()
     return keys
 
 
-def _keys(entry: Found, tags: tree.Expr | None) -> list[str]:
-    table, mask = entry.series(tags)
-    rows = np.arange(table.count) if mask is None else np.flatnonzero(mask)
+def printed_keys(entry: Found, rows: NDArray[np.int64]) -> list[str]:
+    """The keys of the series *rows* as line protocol writes them."""
+    table, _ = entry.series(None)
     printed = np.full(len(rows), entry.name.translate(_IN_MEASUREMENT), dtype=object)
     for key in table.keys:
         lead = f",{key.translate(_IN_TAG)}="
@@ -142,52 +135,3 @@ def _keys(entry: Found, tags: tree.Expr | None) -> list[str]:
         printed += words[table.codes[key][rows]]
     keys: list[str] = printed.tolist()
     return keys
-
-
-def count(
-    counted: tree.Counted,
-    entries: Sequence[Found],
-    tags: tree.Expr | None,
-    group_keys: tuple[str, ...],
-    wanted: Callable[[str], bool] | None,
-) -> list[tuple[Tags, int]]:
-    """How many of what is *counted* one measurement has; groups without any are left out.
-
-    Args:
-        group_keys: tag keys to group series by, sorted.
-        wanted: which tag keys count, for ``Counted.TAG_VALUES``.
-    """
-    if counted is tree.Counted.SERIES:
-        return _count_series(entries, tags, group_keys)
-    if counted is tree.Counted.TAG_KEY:
-        total = len(tag_keys(entries, tags))
-    elif counted is tree.Counted.TAG_VALUES:
-        total = len(tag_values(entries, tags, wanted or (lambda _: True))[0])
-    else:
-        total = len({name for entry in entries for _, name, _ in entry.fields})
-    return [((), total)] if total else []
-
-
-def _count_series(
-    entries: Sequence[Found], tags: tree.Expr | None, group_keys: tuple[str, ...]
-) -> list[tuple[Tags, int]]:
-    if len(entries) > 1:
-        # The same series may stand in several policies: keys are counted, not rows of tables.
-        return _count_distinct(entries, tags)
-    table, mask = entries[0].series(tags)
-    if not group_keys:
-        total = _count(table, mask)
-        return [((), total)] if total else []
-    grouping = table.group(group_keys)
-    of_series = grouping.of_series if mask is None else grouping.of_series[mask]
-    counts = np.bincount(of_series, minlength=grouping.count)
-    columns = {key: table.values(key)[grouping.example] for key in group_keys}
-    return [
-        (tuple((key, columns[key][group]) for key in group_keys), int(counts[group]))
-        for group in np.flatnonzero(counts).tolist()
-    ]
-
-
-def _count_distinct(entries: Sequence[Found], tags: tree.Expr | None) -> list[tuple[Tags, int]]:
-    keys = {key for entry in entries for key in _keys(entry, tags)}
-    return [((), len(keys))] if keys else []

@@ -6,7 +6,7 @@ only. Source: spec/influxql.md, 6 and 13.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -28,10 +28,11 @@ _TAG_OPERATORS = frozenset(("=", "!=", "=~", "!~"))
 
 
 class Dialect(Enum):
-    """Which refusal an operator other than those of tags gets."""
+    """What is done with comparisons that tags don't know."""
 
-    SERIES = "series"
-    METAQUERY = "metaquery"
+    SERIES = "series"  # SHOW SERIES, deletes: operators other than those of tags are refused
+    METAQUERY = "metaquery"  # SHOW TAG KEYS and VALUES: so they are, in other words; names on both sides too
+    COUNT = "count"  # cardinalities: no series has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,51 +73,83 @@ def _check(expr: tree.Expr, dialect: Dialect) -> None:
     if isinstance(expr, tree.BinaryExpr) and expr.op in ("AND", "OR"):
         _check(expr.left, dialect)
         return _check(expr.right, dialect)
-    if isinstance(expr, tree.BooleanLiteral):
+    if isinstance(expr, tree.BooleanLiteral) or dialect is Dialect.COUNT:
         return None
     if isinstance(expr, tree.BinaryExpr) and expr.op in _TAG_OPERATORS and _tag_and_value(expr) is not None:
+        if dialect is Dialect.METAQUERY and isinstance(expr.left, tree.VarRef) and isinstance(expr.right, tree.VarRef):
+            raise Invalid(
+                "bad WHERE clause for metaquery; one term must be a string literal tag value within single quotes: "
+                + describe_expr(expr)
+            )
         return None
     if dialect is Dialect.METAQUERY:
         raise Invalid(f"expression too complex for metaquery: {describe_expr(expr)}")
     raise Invalid("invalid tag comparison operator")
 
 
-def _tag_and_value(expr: tree.BinaryExpr) -> tuple[str, tree.Expr] | None:
+def _tag_and_value(expr: tree.BinaryExpr) -> tuple[tree.VarRef, tree.Expr] | None:
     if isinstance(expr.left, tree.VarRef):
-        return expr.left.name, expr.right
+        return expr.left, expr.right
     if isinstance(expr.right, tree.VarRef):
-        return expr.right.name, expr.left
+        return expr.right, expr.left
     return None
 
 
-def series_mask(table: SeriesTable, measurement: str, tags: tree.Expr | None) -> Mask | None:
-    """The series of *table* that a checked condition on tags keeps; None = all of them."""
-    return None if tags is None else _mask(table, measurement, tags)
+def series_mask(
+    table: SeriesTable,
+    measurement: str,
+    tags: tree.Expr | None,
+    fields: Collection[str] = (),
+    *,
+    of_points: bool = False,
+) -> Mask | None:
+    """The series of *table* that a checked condition on tags keeps; None = all of them.
+
+    Args:
+        fields: names of the measurement's fields.
+        of_points: what a comparison counts as that only points could answer: of a field, of a tag with what no tag
+            is, of two names. So ``host = "h1"``, misquoted, deletes nothing.
+    """
+    return None if tags is None else _Masker(table, measurement, fields, of_points).mask(tags)
 
 
-def _mask(table: SeriesTable, measurement: str, expr: tree.Expr) -> Mask:
-    if isinstance(expr, tree.ParenExpr):
-        return _mask(table, measurement, expr.expr)
-    if isinstance(expr, tree.BooleanLiteral):
-        return np.full(table.count, expr.value)
-    assert isinstance(expr, tree.BinaryExpr)
-    if expr.op in ("AND", "OR"):
-        left, right = _mask(table, measurement, expr.left), _mask(table, measurement, expr.right)
-        return left & right if expr.op == "AND" else left | right
-    found = _tag_and_value(expr)
-    assert found is not None
-    name, value = found
-    if isinstance(value, tree.VarRef):
-        other = table.values(value.name)
-        return np.asarray((table.values(name) == other) == (expr.op == "="), dtype=bool)
-    matches = value_matcher(expr.op, value)
-    if name == MEASUREMENT_NAME and name not in table.codes:
-        return np.full(table.count, matches(measurement))
-    codes = table.codes.get(name)
-    if codes is None:
-        return np.full(table.count, matches(""))
-    words = np.fromiter((matches(word) for word in table.words[name]), dtype=bool, count=len(table.words[name]))
-    return words[codes]
+@dataclass(frozen=True, slots=True)
+class _Masker:
+    table: SeriesTable
+    measurement: str
+    fields: Collection[str]
+    of_points: bool
+
+    def mask(self, expr: tree.Expr) -> Mask:
+        if isinstance(expr, tree.ParenExpr):
+            return self.mask(expr.expr)
+        if isinstance(expr, tree.BooleanLiteral):
+            return np.full(self.table.count, expr.value)
+        if isinstance(expr, tree.BinaryExpr) and expr.op in ("AND", "OR"):
+            left, right = self.mask(expr.left), self.mask(expr.right)
+            return left & right if expr.op == "AND" else left | right
+        found = _tag_and_value(expr) if isinstance(expr, tree.BinaryExpr) and expr.op in _TAG_OPERATORS else None
+        if found is None or not self._tells(*found):
+            return np.full(self.table.count, self.of_points)
+        assert isinstance(expr, tree.BinaryExpr)
+        return self._comparison(found[0].name, expr.op, found[1])
+
+    def _tells(self, name: tree.VarRef, value: tree.Expr) -> bool:
+        """Whether tags are all that is compared."""
+        if name.name in self.fields and name.cast != "tag":
+            return False
+        return isinstance(value, tree.StringLiteral | tree.RegexLiteral)
+
+    def _comparison(self, name: str, op: str, value: tree.Expr) -> Mask:
+        table = self.table
+        matches = value_matcher(op, value)
+        if name == MEASUREMENT_NAME and name not in table.codes:
+            return np.full(table.count, matches(self.measurement))
+        codes = table.codes.get(name)
+        if codes is None:
+            return np.full(table.count, matches(""))
+        words = np.fromiter((matches(word) for word in table.words[name]), dtype=bool, count=len(table.words[name]))
+        return words[codes]
 
 
 def value_matcher(op: str, value: tree.Expr) -> Callable[[str], bool]:
@@ -128,5 +161,4 @@ def value_matcher(op: str, value: tree.Expr) -> Callable[[str], bool]:
     if isinstance(value, tree.StringLiteral):
         text = value.value
         return (lambda word: word == text) if op == "=" else (lambda word: word != text)
-    # A tag is never a number, a boolean, …: such a comparison matches nothing.
-    return lambda word: False
+    raise TypeError(f"cannot compare a tag with {value}")

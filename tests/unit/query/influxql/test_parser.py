@@ -100,6 +100,22 @@ def test_empty_statements_do_not_count() -> None:
     assert len(parse(";SELECT a FROM m;;SELECT b FROM m;")) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('SELECT v FROM"m"WHERE"a"=\'b\'', "SELECT v FROM m WHERE a = 'b'"),
+        ("SELECT v FROM m /* c */ WHERE/**/a = 'b' -- d", "SELECT v FROM m WHERE a = 'b'"),
+    ],
+)
+def test_quotes_and_comments_part_words(text: str, same: str) -> None:
+    assert parse(text) == parse(same)
+
+
+def test_exact_series_are_only_counted() -> None:
+    with pytest.raises(ParseError, match="found EOF, expected CARDINALITY"):
+        parse("SHOW SERIES EXACT")
+
+
 def test_keywords_and_functions_ignore_case() -> None:
     assert parse("select MEAN(a) from m wHeRe t = 'x' group by TIME(1m)") == parse(
         "SELECT mean(a) FROM m WHERE t = 'x' GROUP BY time(1m)"

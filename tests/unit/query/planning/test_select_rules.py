@@ -66,6 +66,9 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         ("SELECT x FROM (SELECT i AS x FROM m) WHERE host = 'b' GROUP BY host", [(30, 1)]),
         ("SELECT * FROM (SELECT * FROM (SELECT i FROM m)) GROUP BY host LIMIT 1", [(10, 4), (30, 1)]),
         ("SELECT sum(x) FROM (SELECT max(i) AS x FROM m) GROUP BY /h/", [(0, 7)]),
+        # what LIMIT and SLIMIT leave of a subquery is what there is of it
+        ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host LIMIT 1)", [(0, 2)]),
+        ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host SLIMIT 1 SOFFSET 1)", [(0, 1)]),
         # an infinity that is not told is a value like others
         ("SELECT count(x), sum(i) FROM (SELECT ln(i - i) AS x, i FROM m)", [(0, 3, 12)]),
         ("SELECT i FROM (SELECT ln(i - i) AS x, i FROM m) WHERE x < 0 LIMIT 1", [(10, 4)]),

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from common.dbrp import Mapping, MappingTable
-from common.errors import Invalid
+from common.errors import Invalid, NotImplementedHere
 from common.identity import Identity, Permission
 from common.model import Bucket, FieldType
 from services.query.context import QueryContext
 from services.query.engine.frame import SeriesTable, table_of_tags
 from services.query.influxql import tree
 from services.query.influxql.parser import parse
-from services.query.schema import show
+from services.query.schema import cardinality, show
 
 ORG = "0" * 15 + "1"
 WEEK_NS = 7 * 86_400 * 10**9
@@ -106,7 +106,7 @@ EXECUTORS: MappingType[type, Any] = {
     tree.ShowTagValues: show.tag_values,
     tree.ShowFieldKeys: show.field_keys,
     tree.ShowSeries: show.series,
-    tree.ShowCardinality: show.cardinality,
+    tree.ShowCardinality: cardinality.cardinality,
 }
 
 
@@ -189,6 +189,15 @@ def told(text: str, **more: Any) -> str:
         ("SHOW TAG KEY CARDINALITY FROM cpu", [("cpu", [(3,)])]),
         ("SHOW TAG VALUES CARDINALITY FROM cpu WITH KEY IN (host, dc)", [("cpu", [(6,)])]),
         ("SHOW FIELD KEY EXACT CARDINALITY FROM cpu", [("cpu", [(2,)])]),
+        ("SHOW FIELD KEY EXACT CARDINALITY WHERE host = 'h2'", [("cpu", [(2,)])]),
+        ("SHOW FIELD KEY EXACT CARDINALITY WHERE host = 'none'", []),
+        # what only points could answer is left open by SHOW SERIES, and counts for none
+        ("SHOW SERIES FROM mem WHERE host = 5", [(None, [("mem",), ("mem,host=h1",)])]),
+        ("SHOW SERIES FROM cpu WHERE load = 3 AND host = 'h2'", [(None, [("cpu,dc=east,host=h2",)])]),
+        ("SHOW SERIES FROM cpu WHERE load::tag = 'x'", []),
+        ("SHOW TAG VALUES FROM cpu WITH KEY = dc WHERE load =~ /x/", [("cpu", [("dc", "east"), ("dc", "west")])]),
+        ("SHOW SERIES EXACT CARDINALITY FROM cpu WHERE load > 3 OR host = 'h1'", [("cpu", [(1,)])]),
+        ("SHOW SERIES EXACT CARDINALITY FROM cpu WHERE dc = 5 OR host < 'h9' OR load != 'x' OR host = host", []),
     ],
 )  # fmt: skip
 def test_show(text: str, answer: Any) -> None:
@@ -201,18 +210,63 @@ def test_retention_policies_say_true_durations() -> None:
     assert ask("SHOW RETENTION POLICIES ON nodb") == [(None, [])]
 
 
-def test_series_are_counted_by_group() -> None:
-    (statement,) = parse("SHOW SERIES EXACT CARDINALITY FROM cpu WHERE host != 'h1' GROUP BY gen, dc")
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("SHOW SERIES EXACT CARDINALITY FROM cpu WHERE host != 'h1' GROUP BY gen, dc",
+         [("cpu", {"dc": "east", "gen": ""}, [1]), ("cpu", {"dc": "west", "gen": ""}, [1]),
+          ("cpu", {"dc": "west", "gen": "g2"}, [1])]),
+        ("SHOW SERIES EXACT CARDINALITY FROM mem, cpu WHERE host =~ /1/ GROUP BY *",
+         [("cpu", {"dc": "east", "gen": "g2", "host": "h1"}, [1]), ("mem", {"dc": "", "gen": "", "host": "h1"}, [1])]),
+        ("SHOW SERIES EXACT CARDINALITY FROM cpu GROUP BY /d/",
+         [("cpu", {"dc": "east"}, [2]), ("cpu", {"dc": "west"}, [2])]),
+        ("SHOW SERIES EXACT CARDINALITY FROM autogen.cpu, roll.cpu_day GROUP BY dc",
+         [("cpu", {"dc": "east"}, [2]), ("cpu", {"dc": "west"}, [2]), ("cpu_day", {"dc": ""}, [1])]),
+        ("SHOW TAG KEY CARDINALITY FROM cpu GROUP BY gen", [("cpu", {"gen": ""}, [2]), ("cpu", {"gen": "g2"}, [3])]),
+        ("SHOW TAG VALUES CARDINALITY FROM cpu WITH KEY IN (host, gen) GROUP BY dc",
+         [("cpu", {"dc": "east"}, [3]), ("cpu", {"dc": "west"}, [3])]),
+        ("SHOW FIELD KEY CARDINALITY FROM cpu, mem GROUP BY dc",
+         [("cpu", {"dc": "east"}, [2]), ("cpu", {"dc": "west"}, [2]), ("mem", {"dc": ""}, [2])]),
+        ("SHOW MEASUREMENT EXACT CARDINALITY GROUP BY host",
+         [(None, {"host": ""}, [2]), (None, {"host": "h1"}, [3]), (None, {"host": "h2"}, [1]),
+          (None, {"host": "h3"}, [1]), (None, {"host": "h4"}, [2])]),
+    ],
+)  # fmt: skip
+def test_what_there_is_is_counted_by_group(text: str, answer: Any) -> None:
+    (statement,) = parse(text)
 
     async def run() -> list[Any]:
         assert isinstance(statement, tree.ShowCardinality)
-        return [(series.tags, series.columns[0].values) async for series in show.cardinality(statement, context())]
+        counted = cardinality.cardinality(statement, context())
+        return [(series.name, dict(series.tags), series.columns[0].values) async for series in counted]
 
-    assert asyncio.run(run()) == [
-        ((("dc", "east"), ("gen", "")), [1]),
-        ((("dc", "west"), ("gen", "")), [1]),
-        ((("dc", "west"), ("gen", "g2")), [1]),
-    ]
+    assert asyncio.run(run()) == answer
+
+
+def test_nothing_is_counted_by_windows() -> None:
+    with pytest.raises(NotImplementedHere, match="GROUP BY anything but tags in SHOW CARDINALITY"):
+        ask("SHOW MEASUREMENT EXACT CARDINALITY GROUP BY time(1m)")
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("SHOW SERIES CARDINALITY", "cardinality estimation"),
+        ("SHOW MEASUREMENT CARDINALITY", "cardinality estimation"),
+        ("SHOW MEASUREMENT CARDINALITY LIMIT 1", "count"),
+        ("SHOW MEASUREMENT CARDINALITY FROM cpu", "count"),
+        ("SHOW SERIES CARDINALITY LIMIT 5", "count"),
+        ("SHOW SERIES EXACT CARDINALITY", "count"),
+    ],
+)
+def test_only_the_bare_form_estimates(text: str, column: str) -> None:
+    (statement,) = parse(text)
+
+    async def run() -> set[str]:
+        assert isinstance(statement, tree.ShowCardinality)
+        return {series.columns[0].name async for series in cardinality.cardinality(statement, context())}
+
+    assert asyncio.run(run()) == {column}
 
 
 @pytest.mark.parametrize(
@@ -234,6 +288,13 @@ def test_series_are_counted_by_group() -> None:
             "query 'SHOW MEASUREMENTS ON *' not supported. use 'ON *.*' or specify a database",
         ),
         ("SHOW SERIES WHERE load > 5", "invalid tag comparison operator"),
+        ("SHOW SERIES CARDINALITY WHERE time > 0",
+         "SHOW SERIES EXACT CARDINALITY doesn't support time in WHERE clause"),
+        ("SHOW FIELD KEY CARDINALITY ON nodb WHERE host = 'a' AND time > 0",
+         "SHOW FIELD KEY CARDINALITY doesn't support time in WHERE clause"),
+        ("SHOW TAG KEYS ON nodb WHERE load > 5", "default retention policy not set for: nodb"),
+        ("SHOW TAG VALUES WITH KEY = host WHERE dc = 'x' OR (host = \"h1\")",
+         "bad WHERE clause for metaquery; one term must be a string literal tag value within single quotes: host = h1"),
         ("SHOW TAG VALUES WITH KEY = host WHERE load > 4", "expression too complex for metaquery: load > 4"),
         ("SHOW TAG VALUES WITH KEY = host WHERE time > 'yesterday'",
          "invalid operation: time and *influxql.StringLiteral are not compatible"),
