@@ -101,6 +101,13 @@ def parse_rfc3339(text: str) -> int:
     Raises:
         Invalid: not of that form, no such day or hour, or outside the range of 64-bit ns.
     """
+    ns = _rfc3339_ns(text)
+    if not -MAX_TIME_NS - 2 <= ns <= MAX_TIME_NS + 1:
+        raise Invalid(f"cannot read {text!r} as a time: outside the range of 64-bit nanoseconds")
+    return ns
+
+
+def _rfc3339_ns(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise Invalid(f"cannot read {text!r} as an RFC 3339 time")
@@ -121,7 +128,8 @@ def parse_time_string(text: str, zone: ZoneInfo | None = None) -> int | None:
         zone: of forms that name none; None = UTC.
 
     Returns:
-        ns since the epoch, or None when *text* does not even look like a time.
+        ns since the epoch, of years 1 to 9999, so beyond 64 bits too; or None when *text* does not even look like a
+        time.
     Raises:
         Invalid: ``invalid timestamp string``: it looks like a time and is none.
     """
@@ -134,7 +142,7 @@ def parse_time_string(text: str, zone: ZoneInfo | None = None) -> int | None:
         match = _DAY.fullmatch(text)
         if match is not None:
             return _local_ns((*match.groups(), "0", "0", "0", None), zone, text)
-        return parse_rfc3339(text)
+        return _rfc3339_ns(text)
     except Invalid:
         raise Invalid("invalid timestamp string") from None
 
@@ -157,10 +165,7 @@ def _ns_of(parts: tuple[str | None, ...], offset_s: int, text: str) -> int:
         raise Invalid(f"cannot read {text!r} as a time: no such day") from None
     if hour > 23 or minute > 59 or second > 59:
         raise Invalid(f"cannot read {text!r} as a time: no such hour")
-    ns = (days * 86_400 + hour * 3600 + minute * 60 + second - offset_s) * NS_PER_S + int(fraction)
-    if not -MAX_TIME_NS - 2 <= ns <= MAX_TIME_NS + 1:
-        raise Invalid(f"cannot read {text!r} as a time: outside the range of 64-bit nanoseconds")
-    return ns
+    return (days * 86_400 + hour * 3600 + minute * 60 + second - offset_s) * NS_PER_S + int(fraction)
 
 
 # ---------------------------------------------------------------- moments to text

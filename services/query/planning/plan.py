@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.errors import Invalid, NotImplementedHere
-from common.model import MIN_TIME_NS, FieldType
+from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from services.query.engine import spec
 from services.query.engine.expressions import (
     FUNCTIONS_OF_TWO,
@@ -36,6 +36,8 @@ FLOAT, INTEGER, UNSIGNED = FieldType.FLOAT, FieldType.INTEGER, FieldType.UNSIGNE
 STRING, BOOLEAN = FieldType.STRING, FieldType.BOOLEAN
 SECOND_NS = 1_000_000_000
 TYPES = {type.word: type for type in FieldType}
+# No answer has so many rows, and LIMIT and OFFSET together stay within 64 bits.
+MOST_ROWS = (1 << 62) - 1
 
 # ---------------------------------------------------------------- binding to a source
 
@@ -76,10 +78,10 @@ def bind(
         fill=spec.Filling(checked.fill.value),
         fill_value=checked.select.fill_value or 0,
         descending=checked.descending,
-        limit=limits.limit,
-        offset=limits.offset,
-        slimit=limits.slimit,
-        soffset=limits.soffset,
+        limit=min(limits.limit, MOST_ROWS),
+        offset=min(limits.offset, MOST_ROWS),
+        slimit=min(limits.slimit, MOST_ROWS),
+        soffset=min(limits.soffset, MOST_ROWS),
         time_name=checked.time_name,
         seed=seed,
         max_cells=max_cells,
@@ -322,7 +324,7 @@ def constant(expr: tree.Expr) -> Constant:
     if isinstance(expr, tree.StringLiteral):
         return Constant(expr.value, STRING)
     if isinstance(expr, tree.DurationLiteral | tree.TimeLiteral):
-        return Constant(expr.ns, INTEGER)
+        return Constant(min(max(expr.ns, MIN_TIME_NS), MAX_TIME_NS), INTEGER)
     raise Invalid(f"invalid expression: {describe_expr(expr)}")
 
 

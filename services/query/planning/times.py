@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 
 from common.errors import Invalid
 from common.model import MAX_TIME_NS, MIN_TIME_NS
-from common.times import parse_time_string
+from common.times import NS_PER_S, format_rfc3339, parse_time_string
 from services.query.influxql import tree
 from services.query.influxql.format import describe_expr
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_YEAR_1_NS, _YEAR_10000_NS = -62_135_596_800 * NS_PER_S, 253_402_300_800 * NS_PER_S
 _NUMBERS = tree.IntegerLiteral | tree.UnsignedLiteral | tree.NumberLiteral
 
 
@@ -67,17 +68,19 @@ class _Bounds:
         if op not in ("=", "<", "<=", ">", ">="):
             raise Invalid(f"invalid time comparison operator: {op}")
         if op in ("=", ">", ">="):
-            first = value_ns + (op == ">")
+            first = min(value_ns + (op == ">"), MAX_TIME_NS + 1)
             self.first_ns = first if self.first_ns is None else max(self.first_ns, first)
         if op in ("=", "<", "<="):
-            last = value_ns - (op == "<")
+            last = min(value_ns - (op == "<"), MAX_TIME_NS)
             self.last_ns = last if self.last_ns is None else min(self.last_ns, last)
 
     def _value(self, side: tree.Expr) -> int:
         literal = reduce_expr(side, self._now_ns, self._zone)
         if isinstance(literal, tree.StringLiteral):
             literal = _as_time(literal, self._zone) or literal
-        if isinstance(literal, tree.TimeLiteral | tree.DurationLiteral):
+        if isinstance(literal, tree.TimeLiteral):
+            value_ns = _checked(literal.ns)
+        elif isinstance(literal, tree.DurationLiteral):
             value_ns = literal.ns
         elif isinstance(literal, tree.IntegerLiteral):
             value_ns = literal.value
@@ -85,9 +88,16 @@ class _Bounds:
             value_ns = int(literal.value)
         else:
             raise Invalid(f"invalid operation: time and {tree.go_type_name(literal)} are not compatible")
-        if value_ns > MAX_TIME_NS:
-            raise Invalid(f"time {describe_expr(tree.TimeLiteral(MAX_TIME_NS))} overflows time literal")
+        # Numbers beyond all time mean its ends: "no bound" is often written as the largest integer.
         return max(value_ns, MIN_TIME_NS)
+
+
+def _checked(ns: int) -> int:
+    """A moment; raises Invalid for one outside of 64-bit ns."""
+    if MIN_TIME_NS <= ns <= MAX_TIME_NS:
+        return ns
+    how = "overflows" if ns > 0 else "underflows"
+    raise Invalid(f"time {format_rfc3339(ns - ns % NS_PER_S)} {how} time literal")
 
 
 def _is_time(expr: tree.Expr) -> bool:
@@ -96,7 +106,12 @@ def _is_time(expr: tree.Expr) -> bool:
 
 def _as_time(literal: tree.StringLiteral, zone: ZoneInfo | None) -> tree.TimeLiteral | None:
     ns = parse_time_string(literal.value, zone)
-    return None if ns is None else tree.TimeLiteral(ns)
+    return None if ns is None else _moment(ns)
+
+
+def _moment(ns: int) -> tree.TimeLiteral:
+    """A moment that may lie outside of 64 bits, but within the years that can be printed."""
+    return tree.TimeLiteral(min(max(ns, _YEAR_1_NS), _YEAR_10000_NS - 1))
 
 
 # ---------------------------------------------------------------- folding
@@ -121,7 +136,7 @@ def reduce_expr(expr: tree.Expr, now_ns: int | None, zone: ZoneInfo | None = Non
 def _fold(op: str, left: tree.Expr, right: tree.Expr, zone: ZoneInfo | None) -> tree.Expr | None:
     """The value of ``left op right`` when both are constants that go together."""
     timed = tree.DurationLiteral | tree.TimeLiteral
-    if isinstance(left, tree.StringLiteral) and isinstance(right, timed):
+    if isinstance(left, tree.StringLiteral) and isinstance(right, timed | tree.IntegerLiteral) and op in ("+", "-"):
         left = _as_time(left, zone) or left
     if isinstance(right, tree.StringLiteral) and isinstance(left, timed):
         right = _as_time(right, zone) or right
@@ -196,9 +211,10 @@ def _fold_times(op: str, left: tree.Expr, right: tree.Expr) -> tree.Expr | None:
     if moments == (True, True):
         return tree.DurationLiteral(_wrap(a - b)) if op == "-" else None
     if any(moments):
+        # These may lie outside of 64 bits; the result of all is checked.
         if op == "+":
-            return tree.TimeLiteral(_wrap(a + b))
-        return tree.TimeLiteral(_wrap(a - b)) if op == "-" and moments[0] else None
+            return _moment(a + b)
+        return _moment(a - b) if op == "-" and moments[0] else None
     durations = isinstance(left, tree.DurationLiteral), isinstance(right, tree.DurationLiteral)
     if op in ("+", "-"):
         return tree.DurationLiteral(_wrap(a + b if op == "+" else a - b))

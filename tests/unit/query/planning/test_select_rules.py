@@ -69,6 +69,16 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         # what LIMIT and SLIMIT leave of a subquery is what there is of it
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host LIMIT 1)", [(0, 2)]),
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host SLIMIT 1 SOFFSET 1)", [(0, 1)]),
+        # numbers past all time are its ends, strings may be counted on from by integers, limits may be the largest
+        ("SELECT f FROM m WHERE time <= 9223372036854775807 AND time >= -9223372036854775808 LIMIT 1", [(10, 1.5)]),
+        ("SELECT f FROM m WHERE time > 9223372036854775807 OR time >= 99999999999.0", []),
+        ("SELECT f FROM m WHERE time > '1970-01-01T00:00:10Z' + 1 - 2 AND time < '1970-01-01' + 30000000000 AND f < 2",
+         [(10, 1.5)]),
+        ("SELECT f FROM m WHERE time > '2300-01-01' - 8700w - 8600w AND f > 2", [(40, 3.0)]),
+        ("SELECT f FROM m WHERE f < '9999-12-31' + 15000w AND f > '0001-01-01' - 15000w LIMIT 1", [(10, 1.5)]),
+        ("SELECT f FROM m WHERE host = 'a' LIMIT 9223372036854775807 OFFSET 1", [(40, 3.0)]),
+        ("SELECT f FROM m GROUP BY host ORDER BY time DESC LIMIT 9223372036854775807 OFFSET 9223372036854775807", []),
+        ("SELECT f FROM m GROUP BY host LIMIT 1 SLIMIT 9223372036854775807 SOFFSET 1", [(10, 2.0)]),
         # an infinity that is not told is a value like others
         ("SELECT count(x), sum(i) FROM (SELECT ln(i - i) AS x, i FROM m)", [(0, 3, 12)]),
         ("SELECT i FROM (SELECT ln(i - i) AS x, i FROM m) WHERE x < 0 LIMIT 1", [(10, 4)]),
@@ -89,6 +99,10 @@ def test_a_rule_of_select(text: str, wanted: list[tuple[Any, ...]]) -> None:
         # floats have three digits in such texts
         ("SELECT s + 1.5 FROM m", "type error: s::string + 1.500: incompatible types: string and float"),
         ("SELECT -1.23456 * (s) FROM m", "type error: -1.235 * s::string: incompatible types: float and string"),
+        ("SELECT f FROM m WHERE time >= '1600-01-01'", "time 1600-01-01T00:00:00Z underflows time literal"),
+        ("SELECT f FROM m WHERE time <= '2300-01-01T00:00:00.5Z'", "time 2300-01-01T00:00:00Z overflows time literal"),
+        ("SELECT f FROM m WHERE time < '2262-04-11' + 1w", "time 2262-04-18T00:00:00Z overflows time literal"),
+        ("SELECT f FROM m WHERE time < '9999-12-31' + 15000w", "time 9999-12-31T23:59:59Z overflows time literal"),
         ("SELECT top(f, 2.0) FROM m", "expected integer as last argument in top(), found 2.000"),
         # an unknown database is told first, unless the source names its policy
         ("SELECT mean(f), f FROM nodb..m", "database not found: nodb"),
