@@ -345,7 +345,8 @@ def output_types(query: Query) -> list[FieldType | None]:
 def _leaf_type(leaf: Ref | Call) -> FieldType | None:
     if isinstance(leaf, Ref):
         return None if leaf.kind is RefKind.UNKNOWN else leaf.type
-    return GIVES.get(leaf.name) or _leaf_type(leaf.argument)
+    # Asked by name: FLOAT is 0, and so as false as what is not there.
+    return GIVES[leaf.name] if leaf.name in GIVES else _leaf_type(leaf.argument)
 
 
 def _expression_type(expr: Expression, leaves: Sequence[FieldType | None]) -> FieldType | None:

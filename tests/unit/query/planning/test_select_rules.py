@@ -69,6 +69,10 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         # what LIMIT and SLIMIT leave of a subquery is what there is of it
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host LIMIT 1)", [(0, 2)]),
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host SLIMIT 1 SOFFSET 1)", [(0, 1)]),
+        # a function of a subquery's column has its own type, not that of what it was made of
+        ("SELECT x FROM (SELECT mean(i) AS x FROM m WHERE host = 'a')", [(0, 5.5)]),
+        ("SELECT max(x) FROM (SELECT stddev(i) * 2 AS x FROM (SELECT i FROM m) GROUP BY host)", [(0, 2 * 4.5**0.5)]),
+        ("SELECT sum(x) FROM (SELECT median(x) AS x FROM (SELECT max(i) AS x FROM m GROUP BY host))", [(0, 4.0)]),
         # numbers past all time are its ends, strings may be counted on from by integers, limits may be the largest
         ("SELECT f FROM m WHERE time <= 9223372036854775807 AND time >= -9223372036854775808 LIMIT 1", [(10, 1.5)]),
         ("SELECT f FROM m WHERE time > 9223372036854775807 OR time >= 99999999999.0", []),
