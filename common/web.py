@@ -31,7 +31,9 @@ from common.config import CannotStart, faults
 from common.errors import InfluxError
 from common.log import get_logger
 from common.rpc.client import RpcClient
-from common.rpc.server import PATH, Handler, RpcServer
+from common.rpc.protocol import CallSite
+from common.rpc.server import Handler, RpcServer
+from common.rpc.small import PATH
 from common.rpc.wire import Keys
 
 log = get_logger("web")
@@ -74,6 +76,7 @@ class Front:
 
 
 FRONT = web.AppKey("front", Front)
+RPC = web.AppKey("rpc", RpcServer)
 
 
 def status_of(error: InfluxError) -> int:
@@ -104,7 +107,8 @@ def internal_app(
     app = web.Application(client_max_size=0)
     app[REGISTRY] = registry or make_registry()
     app[READINESS] = readiness
-    app[FRONT] = Front(PATH, RpcServer(audience, keys, handlers).handle)
+    app[RPC] = rpc = RpcServer(audience, keys, handlers)
+    app[FRONT] = Front(PATH, rpc.handle)
 
     async def health(_request: web.Request) -> web.Response:
         return web.json_response({"name": audience, "status": "pass"})
@@ -204,7 +208,7 @@ class Server:
         self._host, self._port, self._advertise_host = host, port, advertise_host
         self.url: str | None = None
 
-    async def start(self, make_site: MakeSite = web.SockSite) -> str:
+    async def start(self, make_site: MakeSite | None = None) -> str:
         """Listen; returns the URL under which the service is reached. Raises CannotStart when the port is taken."""
         await self._runner.setup()
         if FRONT in self._runner.app:
@@ -221,7 +225,7 @@ class Server:
             await self._runner.cleanup()
             why = (isinstance(error, OSError) and error.strerror) or str(error)
             raise CannotStart(f"cannot listen on {self._host}:{self._port}: {why}") from None
-        await make_site(self._runner, listener).start()
+        await (make_site or _make_site)(self._runner, listener).start()
         port = listener.getsockname()[1]
         everywhere = self._host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
         host = self._advertise_host or (own_address() if everywhere else self._host)
@@ -230,6 +234,12 @@ class Server:
 
     async def stop(self) -> None:
         await self._runner.cleanup()
+
+
+def _make_site(runner: web.AppRunner, listener: socket.socket) -> web.BaseSite:
+    if RPC in runner.app:
+        return CallSite(runner, listener, runner.app[RPC])
+    return web.SockSite(runner, listener)
 
 
 def _put_before(runner: web.AppRunner, front: Front) -> None:
@@ -258,7 +268,7 @@ def own_address() -> str:
         return "127.0.0.1"
 
 
-async def run_until_stopped(server: Server, name: str, make_site: MakeSite = web.SockSite) -> None:
+async def run_until_stopped(server: Server, name: str, make_site: MakeSite | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then stop in order: requests under way end, nothing is lost."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

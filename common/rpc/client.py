@@ -14,9 +14,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from common.errors import Unavailable, error_of
 from common.log import get_logger
-from common.rpc import wire
+from common.rpc import small, wire
 from common.rpc.clock import now_ms
-from common.rpc.connections import CONNECT_TIMEOUT_S, Connections, Place, find_place
+from common.rpc.connections import CONNECT_TIMEOUT_S, Connections, find_place
 from common.rpc.parts import MAX_PART_BYTES, Pieces, iter_parts, read_part
 from common.rpc.wire import STATUS_OF_ERROR, Buffer, Keys
 
@@ -137,70 +137,73 @@ class RpcClient:
             raise RuntimeError("the RPC client is not open")
         audience = method.partition(".")[0]
         source_error: list[BaseException] = []
-        headers, body = await self._encode(method, head, parts, source_error)
+        encoded = await self._encode(method, head, parts, source_error)
         place = find_place(url)
         try:
-            if place is not None and body.size is not None:
-                headers["Content-Length"] = str(body.size)
+            if place is not None and encoded.size is not None:
                 connection = await self._connections.acquire(place)
                 try:
-                    message, content = await connection.ask(
-                        _request_head(place, method, headers), body.pieces, timeout_s
+                    request_head = small.request_head(
+                        place.host_header, method, encoded.claim, encoded.head_size, encoded.size
                     )
-                    pieces = Pieces(content)
-                    yield StreamedAnswer(await _read_answer_head(message.code, message.headers, pieces, method), pieces)
+                    answered = await connection.ask(request_head, encoded.pieces, timeout_s)
+                    if isinstance(answered, small.SmallAnswer):
+                        pieces, size = Pieces.of(answered.body), answered.head_size
+                    else:
+                        pieces, size = Pieces(answered.content), _head_size(answered.headers)
+                    yield StreamedAnswer(await _read_answer_head(answered.status, size, pieces, method), pieces)
                 finally:
                     self._connections.release(connection)
             else:
                 timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
-                target, data = f"{url}/rpc/{method}", iter_parts(body.pieces)
+                target, data = f"{url}{small.PATH}{method}", iter_parts(encoded.pieces)
+                headers = {
+                    wire.CALL_HEADER: encoded.claim,
+                    wire.HEAD_HEADER: str(encoded.head_size),
+                    "Content-Type": wire.CONTENT_TYPE,
+                }
                 async with self._session.post(target, data=data, headers=headers, timeout=timeout) as response:
                     pieces = Pieces(response.content)
-                    answer_head = await _read_answer_head(response.status, response.headers, pieces, method)
+                    size = _head_size(response.headers)
+                    answer_head = await _read_answer_head(response.status, size, pieces, method)
                     yield StreamedAnswer(answer_head, pieces)
         except _BROKEN as error:
             if source_error:
                 raise source_error[0] from None
             raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
 
-    async def _encode(
-        self, method: str, head: Any, parts: Parts, source_error: list[BaseException]
-    ) -> tuple[dict[str, str], _Body]:
-        """Headers and body of a call, signed; an exception that streamed *parts* raise is put into *source_error*."""
+    async def _encode(self, method: str, head: Any, parts: Parts, source_error: list[BaseException]) -> _Encoded:
+        """A signed call; an exception that streamed *parts* raise is put into *source_error*."""
         encoded = wire.encode_head(head)
         nonce = secrets.token_bytes(wire.NONCE_BYTES)
         expires_ms = now_ms() + wire.LIFETIME_MS
         audience = method.partition(".")[0]
-        headers = {
-            wire.CALL_HEADER: wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded),
-            wire.HEAD_HEADER: str(len(encoded)),
-            "Content-Type": wire.CONTENT_TYPE,
-        }
+        claim = wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded)
         if isinstance(parts, Streamed):
             size = len(encoded) + wire.framed_bytes(parts.size, STREAMED_PART_BYTES)
             framed = wire.frame(self._keys.signing, nonce, encoded, parts.pieces, parts.size, STREAMED_PART_BYTES)
-            return headers, _Body(_watched(framed, source_error), size)
+            return _Encoded(claim, len(encoded), _watched(framed, source_error), size)
         if not isinstance(parts, Sequence):
             streamed = _stream_call(self._keys.signing, nonce, encoded, parts)
-            return headers, _Body(_watched(streamed, source_error), None)
+            return _Encoded(claim, len(encoded), _watched(streamed, source_error), None)
         if sum(map(len, parts)) <= INLINE_CALL_BYTES:
             pieces = wire.encode_call(self._keys, nonce, encoded, parts)
         else:
             pieces = await asyncio.to_thread(wire.encode_call, self._keys, nonce, encoded, parts)
-        return headers, _Body(pieces, sum(map(len, pieces)))
+        return _Encoded(claim, len(encoded), pieces, sum(map(len, pieces)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Body:
-    """The body of a call; *size* is None when nobody knows it beforehand."""
+class _Encoded:
+    """A call: the header that signs it, how long its head is, and its body, head included.
 
+    ``size`` of the body is None when nobody knows it beforehand.
+    """
+
+    claim: str
+    head_size: int
     pieces: Sequence[Buffer] | AsyncGenerator[Buffer, None]
     size: int | None
-
-
-def _request_head(place: Place, method: str, headers: Mapping[str, str]) -> bytes:
-    lines = (f"POST /rpc/{method} HTTP/1.1", f"Host: {place.host_header}", *map(": ".join, headers.items()), "", "")
-    return "\r\n".join(lines).encode()
 
 
 async def _watched(pieces: AsyncIterable[Buffer], source_error: list[BaseException]) -> AsyncGenerator[Buffer, None]:
@@ -223,8 +226,11 @@ async def _stream_call(
     yield wire.SEAL_PREFIX + seal.finish()
 
 
-async def _read_answer_head(status: int, headers: Mapping[str, str], pieces: Pieces, method: str) -> Any:
-    size = int(headers.get(wire.HEAD_HEADER, "0"))
+def _head_size(headers: Mapping[str, str]) -> int:
+    return int(headers.get(wire.HEAD_HEADER, "0"))
+
+
+async def _read_answer_head(status: int, size: int, pieces: Pieces, method: str) -> Any:
     head = wire.decode_head(await pieces.take(size)) if size else None
     if status == 200:
         return head

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import StreamReader
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import RawResponseMessage
 
+from common.rpc import small
 from common.rpc.wire import Buffer
 
 CONNECT_TIMEOUT_S = 3.0
@@ -56,6 +56,15 @@ def find_place(url: str) -> Place | None:
     return Place(parts.hostname, port, parts.netloc)
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The head of an answer, and its body as it comes."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: StreamReader
+
+
 class Connection(ResponseHandler):
     """One connection, for one call at a time."""
 
@@ -64,11 +73,15 @@ class Connection(ResponseHandler):
         self.place = place
         self.idle_since_s = 0.0
         self._asked = False
+        # Waits for the first bytes of an answer: the whole of a small one, None = they are aiohttp's.
+        self._first: asyncio.Future[small.SmallAnswer | None] | None = None
 
     async def ask(
         self, head: bytes, body: Sequence[Buffer] | AsyncGenerator[Buffer, None], timeout_s: float | None
-    ) -> tuple[RawResponseMessage, StreamReader]:
-        """Send a request and wait for the head of its answer, which may come before all is sent.
+    ) -> small.SmallAnswer | Answered:
+        """Send a request and wait for the answer, if it is small and comes in one piece, or for its head.
+
+        An answer may come before all is sent.
 
         Args:
             body: as long as *head* says; what comes in pieces is sent as fast as the far end takes it.
@@ -79,19 +92,53 @@ class Connection(ResponseHandler):
             aiohttp.ClientError, HttpProcessingError, TimeoutError: no answer, or none that is HTTP.
         """
         self._asked = True
-        self.set_response_params(auto_decompress=False, read_timeout=timeout_s, read_bufsize=READ_BUFFER_BYTES)
-        whole = True
+        self._read_timeout = timeout_s
         if not isinstance(body, Sequence):
+            self._open_parser()
             self._write(head)
             whole = await self._send(body, timeout_s)
-        elif sum(map(len, body)) <= JOINED_BYTES:
+            self.start_timeout()
+            message, content = await self.read()
+            self._asked = not whole
+            return Answered(message.code, message.headers, content)
+        self._first = self._loop.create_future()
+        if sum(map(len, body)) <= JOINED_BYTES:
             self._write(b"".join((head, *body)))
         elif self.transport is not None:
             self.transport.writelines((head, *body))
+        if self.transport is None:
+            self._give(None)
         self.start_timeout()
-        answer = await self.read()
-        self._asked = not whole
+        answer = await self._first
+        if answer is None:
+            message, content = await self.read()
+            self._asked = False
+            return Answered(message.code, message.headers, content)
+        self._asked = False
         return answer
+
+    def data_received(self, data: bytes) -> None:
+        if self._first is not None and data:
+            answer = small.parse_answer(data)
+            if answer is not None:
+                self._drop_timeout()
+                self._give(answer)
+                return
+            self._open_parser()
+            self._give(None)
+        super().data_received(data)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        self._give(None)
+
+    def _give(self, answer: small.SmallAnswer | None) -> None:
+        first, self._first = self._first, None
+        if first is not None and not first.done():
+            first.set_result(answer)
+
+    def _open_parser(self) -> None:
+        self.set_response_params(auto_decompress=False, read_timeout=self._read_timeout, read_bufsize=READ_BUFFER_BYTES)
 
     async def _send(self, body: AsyncGenerator[Buffer, None], timeout_s: float | None) -> bool:
         """Send *body* until it ends (True) or the far end has said something (False) or has gone (False)."""

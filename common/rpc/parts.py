@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from dataclasses import dataclass
 
-from aiohttp import StreamReader
+from aiohttp import EMPTY_PAYLOAD, StreamReader
 
 from common.errors import Invalid, TooLarge
 from common.rpc.wire import Buffer
@@ -29,6 +29,13 @@ class Pieces:
         self._content = content
         self._piece = b""
         self._at = 0
+
+    @classmethod
+    def of(cls, body: bytes) -> Pieces:
+        """A body that is all there."""
+        pieces = cls(EMPTY_PAYLOAD)
+        pieces._piece = body
+        return pieces
 
     async def take(self, size: int) -> bytes:
         """The next *size* bytes. Raises IncompleteReadError on a cut."""

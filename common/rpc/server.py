@@ -7,20 +7,20 @@ import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 
 from common.errors import InfluxError, Invalid, TooLarge, Unauthorized, Unavailable
 from common.log import get_logger
 from common.messages import CALLERS
-from common.rpc import wire
+from common.rpc import small, wire
 from common.rpc.clock import now_ms
 from common.rpc.parts import MAX_PART_BYTES, Closing, Pieces, iter_parts, read_part, read_prefix
+from common.rpc.small import PATH
 from common.rpc.wire import STATUS_OF_ERROR, Buffer, Keys
 
 log = get_logger("rpc")
-PATH = "/rpc/"
 # Answers of up to this many bytes leave in one write; larger ones part by part.
 SMALL_ANSWER_BYTES = 1 << 20
 # How long the head of a call may be on its way.
@@ -135,36 +135,51 @@ class RpcServer:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request whose path begins with ``PATH``."""
         try:
-            call, handler = await self._admit(request)
+            if request.method != hdrs.METH_POST:
+                raise Invalid("a call is a POST")
+            pieces = Pieces(request.content)
+            size = _head_size(request.headers.get(wire.HEAD_HEADER, ""))
+            head = await _read_head(request.content, pieces, size)
+            method, claim = request.raw_path.removeprefix(PATH), request.headers.get(wire.CALL_HEADER, "")
+            call, handler = self._admit(method, claim, head, pieces, request.content_length)
         except InfluxError as error:
             # The body is not read: the connection can't be used again.
-            status = 401 if isinstance(error, Unauthorized) else 503 if isinstance(error, Unavailable) else 400
-            response = web.Response(status=status, text=str(error))
+            response = web.Response(status=_status_of_refusal(error), text=str(error))
             response.force_close()
             return response
-        try:
-            reply = await handler(call)
-        except Exception as error:
-            return _error_response(request, error)
-        return await self._send(request, reply)
+        sink = _ResponseSink(request)
+        whole = await self._run(method, call, handler, sink)
+        return _WholeAnswer(request, *whole) if whole is not None else sink.response
 
-    async def _admit(self, request: web.BaseRequest) -> tuple[Call, Handler]:
-        if request.method != hdrs.METH_POST:
-            raise Invalid("a call is a POST")
-        claim = wire.parse_claim(request.headers.get(wire.CALL_HEADER, ""))
-        size_text = request.headers.get(wire.HEAD_HEADER, "")
-        if not size_text.isdecimal() or not 0 < int(size_text) <= wire.MAX_HEAD_BYTES:
-            raise Unauthorized("the call has no head")
-        pieces = Pieces(request.content)
+    async def answer_small(self, request: small.SmallRequest, sink: Sink) -> bytes:
+        """Answer a call that is all there.
+
+        Args:
+            sink: takes an answer that is not small.
+
+        Returns:
+            the answer; b"" if *sink* has taken it, or if it was cut.
+        """
+        pieces = Pieces.of(request.body)
         try:
-            if request.content.is_eof():
-                head = await pieces.take(int(size_text))
-            else:
-                async with asyncio.timeout(HEAD_TIMEOUT_S):
-                    head = await pieces.take(int(size_text))
-        except (asyncio.IncompleteReadError, TimeoutError):
-            raise Unauthorized("the head of the call is cut") from None
-        method = request.raw_path.removeprefix(PATH)
+            size = _head_size(request.head_size)
+            if size > len(request.body):
+                raise Unauthorized("the head of the call is cut")
+            call, handler = self._admit(
+                request.method, request.claim, await pieces.take(size), pieces, len(request.body)
+            )
+        except InfluxError as error:
+            return small.refusal(_status_of_refusal(error), str(error))
+        try:
+            whole = await self._run(request.method, call, handler, sink)
+        except ConnectionError:
+            return b""
+        return b"" if whole is None else small.answer(*whole)
+
+    def _admit(
+        self, method: str, claim_text: str, head: bytes, pieces: Pieces, size: int | None
+    ) -> tuple[Call, Handler]:
+        claim = wire.parse_claim(claim_text)
         key = wire.verify_call(self._keys, claim, method, self._audience, head, now_ms())
         self._guard.admit(claim.nonce)
         if claim.caller not in CALLERS.get(method, ()):
@@ -172,43 +187,103 @@ class RpcServer:
         handler = self._handlers.get(method.partition(".")[2])
         if handler is None:
             raise Invalid(f"no method {method}")
-        decoded = wire.decode_head(head)
-        return Call(claim.caller, decoded, pieces, key, claim.nonce, request.content_length), handler
+        return Call(claim.caller, wire.decode_head(head), pieces, key, claim.nonce, size), handler
 
-    async def _send(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    async def _run(self, method: str, call: Call, handler: Handler, sink: Sink) -> tuple[int, int, bytes] | None:
+        """The answer of *handler*: status, size of its head, body; None when *sink* has taken it.
+
+        Raises ConnectionError: it was cut.
+        """
+        try:
+            reply = await handler(call)
+        except Exception as error:
+            return _error_answer(method, error)
         head = wire.encode_head(reply.head)
         if isinstance(reply.parts, Sequence) and sum(map(len, reply.parts)) <= SMALL_ANSWER_BYTES:
             pieces: list[Buffer] = [head]
             for part in reply.parts:
                 pieces += (wire.part_prefix(len(part)), part)
             pieces.append(wire.END)
-            return _WholeAnswer(request, 200, len(head), b"".join(pieces))
-        headers = {wire.HEAD_HEADER: str(len(head)), "Content-Type": wire.CONTENT_TYPE}
-        response = web.StreamResponse(headers=headers)
+            return 200, len(head), b"".join(pieces)
         try:
             # Closed whatever happens: a handler's generator holds slots and memory until it is.
             async with aclosing(iter_parts(reply.parts)) as parts:
-                await response.prepare(request)
-                await response.write(head)
+                await sink.begin({wire.HEAD_HEADER: str(len(head)), "Content-Type": wire.CONTENT_TYPE}, head)
                 async for part in parts:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
-                        await response.write(wire.part_prefix(len(part)))
-                        await response.write(part)
-                await response.write_eof(wire.END)
+                        await sink.write(wire.part_prefix(len(part)))
+                        await sink.write(part)
+                await sink.end(wire.END)
         except BaseException as error:
             # Closing would first send what is buffered, to a caller who may never take it.
-            if request.transport is not None:
-                request.transport.abort()
+            sink.abort()
             if isinstance(error, InfluxError | TimeoutError):
-                log.warning("an answer was cut", path=request.path, reason=str(error) or "the caller takes nothing")
+                log.warning("an answer was cut", method=method, reason=str(error) or "the caller takes nothing")
                 raise ConnectionError("the answer was cut") from error
             raise
-        return response
+        return None
 
 
-def _error_response(request: web.BaseRequest, error: Exception) -> web.StreamResponse:
+class Sink(Protocol):
+    """Takes an answer that leaves as it is made."""
+
+    async def begin(self, headers: dict[str, str], head: bytes) -> None: ...
+
+    async def write(self, data: Buffer) -> None: ...
+
+    async def end(self, data: bytes) -> None: ...
+
+    def abort(self) -> None:
+        """Break the connection at once."""
+        ...
+
+
+class _ResponseSink:
+    """One of aiohttp's responses."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self.response = web.StreamResponse()
+
+    async def begin(self, headers: dict[str, str], head: bytes) -> None:
+        self.response.headers.update(headers)
+        await self.response.prepare(self._request)
+        await self.response.write(head)
+
+    async def write(self, data: Buffer) -> None:
+        await self.response.write(data)
+
+    async def end(self, data: bytes) -> None:
+        await self.response.write_eof(data)
+
+    def abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+def _head_size(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= wire.MAX_HEAD_BYTES:
+        raise Unauthorized("the call has no head")
+    return int(text)
+
+
+async def _read_head(content: StreamReader, pieces: Pieces, size: int) -> bytes:
+    try:
+        if content.is_eof():
+            return await pieces.take(size)
+        async with asyncio.timeout(HEAD_TIMEOUT_S):
+            return await pieces.take(size)
+    except (asyncio.IncompleteReadError, TimeoutError):
+        raise Unauthorized("the head of the call is cut") from None
+
+
+def _status_of_refusal(error: InfluxError) -> int:
+    return 401 if isinstance(error, Unauthorized) else 503 if isinstance(error, Unavailable) else 400
+
+
+def _error_answer(method: str, error: Exception) -> tuple[int, int, bytes]:
     if not isinstance(error, InfluxError):
-        log.error("internal call failed", path=request.raw_path, exc_info=error)
+        log.error("internal call failed", method=method, exc_info=error)
         error = InfluxError("An internal error has occurred - check server logs")
     head = {
         "code": error.code,
@@ -217,29 +292,23 @@ def _error_response(request: web.BaseRequest, error: Exception) -> web.StreamRes
         "details": error.details,
     }
     encoded = wire.encode_head(head)
-    return _WholeAnswer(request, STATUS_OF_ERROR, len(encoded), encoded + wire.END)
+    return STATUS_OF_ERROR, len(encoded), encoded + wire.END
 
 
 class _WholeAnswer(web.StreamResponse):
     """An answer that is all there: its few headers are written here, which aiohttp takes 30 us to prepare."""
 
-    def __init__(self, request: web.BaseRequest, status: int, head_bytes: int, body: bytes) -> None:
+    def __init__(self, request: web.BaseRequest, status: int, head_size: int, body: bytes) -> None:
         super().__init__(status=status)
         self._call = request
-        self._head_bytes = head_bytes
+        self._head_size = head_size
         self._whole_body = body
 
     async def prepare(self, request: web.BaseRequest) -> None:
         self._keep_alive = request.keep_alive
 
     async def write_eof(self, data: bytes = b"") -> None:
-        lines = (
-            f"HTTP/1.1 {self.status} {'OK' if self.status == 200 else 'Failed'}",
-            f"{wire.HEAD_HEADER}: {self._head_bytes}",
-            f"Content-Type: {wire.CONTENT_TYPE}",
-            f"Content-Length: {len(self._whole_body)}",
-            f"Connection: {'keep-alive' if self._keep_alive else 'close'}",
-            "",
-            "",
+        keep_alive = bool(self._keep_alive)
+        await self._call.writer.write(
+            small.answer(self.status, self._head_size, self._whole_body, keep_alive=keep_alive)
         )
-        await self._call.writer.write("\r\n".join(lines).encode() + self._whole_body)

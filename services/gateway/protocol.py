@@ -3,8 +3,7 @@
 aiohttp waits for ever for the head of a request and for the rest of a body. Here both have a deadline, connections
 are counted, and what is no HTTP gets a short answer instead of a traceback in the log. A write that ``express.py``
 knows is answered here, between two requests of aiohttp's. Rests on attributes of aiohttp's RequestHandler that are not
-public (``_messages``, ``_request_count``, ``_reading_paused``, ``_buffer_paused``; for express writes ``_waiter``,
-``_request_in_progress``, ``_handler_waiter``, ``_keepalive``, ``_process_keepalive``, ``_next_keepalive_close_time``);
+public (``_messages``, ``_request_count``, ``_reading_paused``, ``_buffer_paused``, and those of ``common/passing.py``);
 tests/services/test_gateway_connections.py and test_gateway_express.py pin the behaviour.
 """
 
@@ -22,6 +21,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from common.log import get_logger
+from common.passing import PassingHandler
 from services.gateway.exchange import STANDARD
 from services.gateway.express import Express
 from services.gateway.meter import Meter
@@ -79,11 +79,10 @@ class Guard:
                 handler.check(now_s)
 
 
-class GuardedHandler(web.RequestHandler):
+class GuardedHandler(PassingHandler):
     """One connection."""
 
     __slots__ = (
-        "_behind",
         "_body",
         "_body_bytes",
         "_guard",
@@ -91,7 +90,6 @@ class GuardedHandler(web.RequestHandler):
         "_peer",
         "_refused",
         "_since_s",
-        "_write",
         "whole_head",
     )
 
@@ -101,7 +99,7 @@ class GuardedHandler(web.RequestHandler):
             manager,
             loop=loop,
             keepalive_timeout=limits.idle_timeout_s,
-            access_log=None,  # type: ignore[arg-type]
+            access_log=None,
             max_line_size=limits.max_header_bytes,
             max_field_size=limits.max_header_bytes,
             max_headers=MAX_HEADERS,
@@ -116,9 +114,6 @@ class GuardedHandler(web.RequestHandler):
         self._body: StreamReader | None = None
         self._body_bytes = 0
         self._last_bytes = b""
-        # The express write under way, and what has come behind it.
-        self._write: asyncio.Future[None] | None = None
-        self._behind: list[bytes] = []
         self._peer = b""
         # Digest of the head of the request under way, if that and its body came whole, in one piece and alone.
         self.whole_head: bytes | None = None
@@ -143,17 +138,12 @@ class GuardedHandler(web.RequestHandler):
         self._guard.connections -= 1
         self._guard.meter.connections.set(self._guard.connections)
         self._guard.watched.discard(self)
-        if self._write is not None:
-            self._write.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._refused or self.holds_back(data):
             return
-        if self._write is not None:
-            self._hold_back(data)
-            return
-        is_between = self._is_between_requests()
+        is_between = self._since_s is None and self.is_between_requests()
         if is_between and self._begin_write(data):
             return
         count = self._request_count
@@ -234,51 +224,22 @@ class GuardedHandler(web.RequestHandler):
 
     # ------------------------------------------------------------ express writes
 
-    def _is_between_requests(self) -> bool:
-        """Whether aiohttp waits for the next request and nothing of one has come."""
-        waits = self._waiter is not None and not self._waiter.done() and not self._messages
-        return waits and self._since_s is None and not (self._close or self._force_close or self._paused)
-
     def _digest(self, data: bytes) -> bytes | None:
         found = None if self._guard.express is None else self._guard.express.digest(data, self._peer)
         return None if found is None else found[0]
 
     def _begin_write(self, data: bytes) -> bool:
-        # The first request of a connection goes the long way: it starts the clock of idle connections.
-        if self._guard.express is None or self._guard.draining or not self._keepalive:
+        if self._guard.express is None or self._guard.draining:
             return False
-        self._write = self._guard.express.begin(data, self._peer, self._end_write)
-        if self._write is None:
+        write = self._guard.express.begin(data, self._peer, self.end_aside)
+        if write is None:
             return False
-        self._request_in_progress = True  # shutdown() waits for it then
+        self.begin_aside(write)
         return True
 
-    def _end_write(self, answer: bytes) -> None:
-        self._write = None
-        if self.transport is not None:
-            self.transport.write(answer)
-            self._next_keepalive_close_time = self._loop.time() + self._guard.limits.idle_timeout_s
-        self._request_in_progress = False
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
-        if self._behind and self.transport is not None:
-            data = b"".join(self._behind)
-            self._behind.clear()
-            self.data_received(data)
-            if not self._reading_paused and not self._buffer_paused:
-                self.transport.resume_reading()
-
-    def _process_keepalive(self) -> None:
-        if self._write is not None or self._since_s is not None:
-            # Not idle, though aiohttp knows of no request: an express write, or a head of which a part has come.
-            self._next_keepalive_close_time = self._loop.time() + self._guard.limits.idle_timeout_s
-        super()._process_keepalive()
-
-    def _hold_back(self, data: bytes) -> None:
-        """Requests are answered in their order: no more is read until the write has its answer."""
-        self._behind.append(data)
-        if self.transport is not None:
-            self.transport.pause_reading()
+    def is_idle(self) -> bool:
+        # A head of which a part has come is none of aiohttp's requests yet.
+        return super().is_idle() and self._since_s is None
 
     def _watch(self, body: StreamReader | None) -> None:
         self._since_s = self._loop.time()

@@ -12,7 +12,7 @@ import msgpack
 import pytest
 
 from common.errors import Conflict, InternalError, Invalid, Unavailable
-from common.rpc import wire
+from common.rpc import small, wire
 from common.rpc.client import STREAMED_PART_BYTES, RpcClient, Streamed
 from common.rpc.clock import now_ms
 from common.rpc.server import Call, Reply
@@ -23,15 +23,22 @@ PART = secrets.token_bytes(300_000)
 
 
 class Fixture:
-    """A service ``storage`` with four methods, and how often each ran to its end."""
+    """A service ``storage`` with five methods, and how often each ran to its end."""
 
     def __init__(self) -> None:
         self.done = 0
         self.closed = asyncio.Event()
+        self.cancelled = asyncio.Event()
         app = internal_app(
             "storage",
             KEYS,
-            {"append": self.append, "results": self.results, "plan": self.plan, "schema": self.schema},
+            {
+                "append": self.append,
+                "results": self.results,
+                "plan": self.plan,
+                "schema": self.schema,
+                "hello": self.hello,
+            },
             lambda: {"status": "ready"},
         )
         self.server = Server(app, "127.0.0.1", 0)
@@ -47,6 +54,13 @@ class Fixture:
         body = b"".join([bytes(piece) async for piece in call.iter_pieces()])
         self.done += 1
         return Reply({}, [body])
+
+    async def hello(self, call: Call) -> Reply:
+        await call.finish()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            self.cancelled.set()
 
     async def plan(self, call: Call) -> Reply:
         await call.finish()
@@ -287,3 +301,80 @@ def test_a_handler_that_no_table_lists_is_a_mistake_at_start() -> None:
 
     with pytest.raises(ValueError, match="storage"):
         internal_app("storage", KEYS, {"nonsense": handler}, dict)
+
+
+# ---------------------------------------------------------------- small calls, which aiohttp does not see
+
+
+async def test_a_kept_connection_carries_small_calls_past_aiohttp(service: Fixture) -> None:
+    def seen() -> int:
+        manager = service.server._runner.server
+        assert manager is not None
+        return manager.requests_count
+
+    for number in range(5):
+        answer = await service.client.call(service.url, "storage.append", {"n": number}, [b"abc"])
+        assert (answer.head["head"], answer.parts) == ({"n": number}, [b"abc"])
+    small_ones = seen()
+    assert small_ones <= 1  # the first one, if the connection was not ready yet
+    assert (await service.client.call(service.url, "storage.append", {}, [PART])).parts == [PART]
+    assert seen() == small_ones + 1
+
+
+async def test_small_calls_fail_as_others_do(service: Fixture) -> None:
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="refused with 401"):
+            await service.client.call(service.url, "storage.plan", {})
+        with pytest.raises(Unavailable):
+            await service.client.call(service.url, "storage.schema", {})  # breaks off
+        assert (await service.client.call(service.url, "storage.append", {}, [b"x"])).parts == [b"x"]
+    client = RpcClient(KEYS, "query")
+    await client.open()
+    for _ in range(3):
+        with pytest.raises(Conflict) as caught:
+            await client.call(service.url, "storage.plan", {})
+        assert caught.value.details["condition"] == 3
+    await client.close()
+
+
+async def test_bytes_of_calls_in_any_pieces_are_answered_in_their_order(service: Fixture) -> None:
+    def request(number: int) -> bytes:
+        head = wire.encode_head({"n": number})
+        nonce = secrets.token_bytes(wire.NONCE_BYTES)
+        body = b"".join(wire.encode_call(KEYS, nonce, head, [b"part"]))
+        claim = wire.sign_call(KEYS, "storage.append", "storage", "ingest", now_ms() + 20_000, nonce, head)
+        return small.request_head("storage", "storage.append", claim, len(head), len(body)) + body
+
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    sent = 0
+    # Whole, two at once, in pieces, one behind another that is still being answered.
+    for piece_bytes in (10**6, 10**6, 7, 200, 331):
+        data = b"".join(request(sent + more) for more in range(2 if piece_bytes != 10**6 or sent else 1))
+        sent += data.count(b"POST ")
+        for at in range(0, len(data), piece_bytes):
+            writer.write(data[at : at + piece_bytes])
+            await asyncio.sleep(0)
+            await writer.drain()
+    numbers = []
+    async with asyncio.timeout(10):
+        for _ in range(sent):
+            answered = small.parse_answer(await read_message(reader))
+            assert answered is not None
+            numbers.append(wire.decode_head(answered.body[: answered.head_size])["head"]["n"])
+    assert numbers == list(range(sent))
+    writer.close()
+
+
+async def read_message(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0]))
+
+
+async def test_a_caller_that_leaves_a_small_call_cancels_it(service: Fixture) -> None:
+    await service.client.call(service.url, "storage.append", {})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await service.client.call(service.url, "storage.hello", {})
+    async with asyncio.timeout(5):
+        await service.cancelled.wait()

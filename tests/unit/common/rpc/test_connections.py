@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 import aiohttp
 import pytest
 
-from common.rpc.connections import Connections, NotConnected, Place, find_place
+from common.rpc.connections import Answered, Connections, NotConnected, Place, find_place
 
 REQUEST = b"POST /x HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -48,8 +48,9 @@ async def far() -> AsyncIterator[tuple[Far, Place]]:
 async def ask(pool: Connections, place: Place, timeout_s: float | None = 5) -> bytes:
     connection = await pool.acquire(place)
     try:
-        _, content = await connection.ask(REQUEST, (), timeout_s)
-        return await content.read()
+        answered = await connection.ask(REQUEST, (), timeout_s)
+        assert isinstance(answered, Answered)
+        return await answered.content.read()
     finally:
         pool.release(connection)
 
@@ -153,8 +154,9 @@ async def test_a_streamed_body_goes_out_as_it_comes_and_keeps_the_connection() -
     pool = Connections(1)
     for _ in range(2):
         connection = await pool.acquire(place)
-        _, content = await connection.ask(streamed_head(8), pieces(8, []), 5)
-        assert await content.read() == b"ok"
+        answered = await connection.ask(streamed_head(8), pieces(8, []), 5)
+        assert isinstance(answered, Answered)
+        assert await answered.content.read() == b"ok"
         assert connection.is_reusable
         pool.release(connection)
     pool.close()
@@ -173,8 +175,9 @@ async def test_an_answer_before_the_body_is_out_ends_the_body_and_the_connection
     connection = await pool.acquire(place)
     sent: list[int] = []
     async with asyncio.timeout(10):
-        _, content = await connection.ask(streamed_head(1 << 20), pieces(1 << 20, sent), 5)
-    assert await content.read() == b"ok"
+        answered = await connection.ask(streamed_head(1 << 20), pieces(1 << 20, sent), 5)
+        assert isinstance(answered, Answered)
+    assert await answered.content.read() == b"ok"
     assert len(sent) < 1 << 20
     assert not connection.is_reusable
     pool.release(connection)
