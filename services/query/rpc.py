@@ -66,10 +66,11 @@ def decode_query(head: Any, max_chars: int) -> Query:
             pass
         case _:
             raise Invalid("cannot run a query: the head has no known form")
-    text = params.get("q", "").strip()  # places in error texts are counted without the blanks around it
+    given = params.get("q", "")
+    text = given.strip()  # places in error texts are counted without the blanks around it
     if not text:
         raise Invalid('missing required parameter "q"')
-    if len(text) + len(params.get("params", "")) > max_chars:
+    if len(given) + len(params.get("params", "")) > max_chars:
         raise TooLarge(f"the query is longer than TIDEGATE_QUERY_MAX_CHARS, {max_chars} characters")
     chunked = params.get("chunked") == "true"
     return Query(
