@@ -11,9 +11,13 @@ tests/unit/common/rpc/test_calls.py pin the behaviour.
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+
+MakeHandler = Callable[[web.Server, asyncio.AbstractEventLoop], "PassingHandler"]
 
 
 class PassingHandler(web.RequestHandler):
@@ -76,3 +80,21 @@ class PassingHandler(web.RequestHandler):
         if not self.is_idle():
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
+
+
+class PassingSite(web.SockSite):
+    """A listening socket whose connections are made by *make_handler*."""
+
+    def __init__(self, runner: web.AppRunner, listener: socket.socket, backlog: int, make_handler: MakeHandler) -> None:
+        super().__init__(runner, listener, backlog=backlog)
+        self._make_handler = make_handler
+
+    async def start(self) -> None:
+        # Not SockSite's: its server makes plain handlers.
+        await web.BaseSite.start(self)
+        manager = self._runner.server
+        assert manager is not None
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: self._make_handler(manager, loop), sock=self._sock, backlog=self._backlog
+        )

@@ -15,7 +15,7 @@ from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from common.log import get_logger
-from common.passing import PassingHandler
+from common.passing import PassingHandler, PassingSite
 from common.rpc import small
 from common.rpc.server import RpcServer
 from common.rpc.wire import Buffer
@@ -81,19 +81,8 @@ class _StreamedSink:
             self._handler.transport.abort()
 
 
-class CallSite(web.SockSite):
+class CallSite(PassingSite):
     """A listening socket whose connections take small calls themselves."""
 
     def __init__(self, runner: web.AppRunner, listener: socket.socket, rpc: RpcServer) -> None:
-        super().__init__(runner, listener, backlog=BACKLOG)
-        self._rpc = rpc
-
-    async def start(self) -> None:
-        # Not SockSite's: its server makes plain handlers.
-        await web.BaseSite.start(self)
-        manager = self._runner.server
-        assert manager is not None
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: CallHandler(self._rpc, manager, loop), sock=self._sock, backlog=BACKLOG
-        )
+        super().__init__(runner, listener, BACKLOG, lambda manager, loop: CallHandler(rpc, manager, loop))

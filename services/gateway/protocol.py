@@ -21,7 +21,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from common.log import get_logger
-from common.passing import PassingHandler
+from common.passing import PassingHandler, PassingSite
 from services.gateway.exchange import STANDARD
 from services.gateway.express import Express
 from services.gateway.meter import Meter
@@ -258,22 +258,12 @@ class GuardedHandler(PassingHandler):
         self.force_close()
 
 
-class GuardedSite(web.SockSite):
+class GuardedSite(PassingSite):
     """A listening socket whose connections are guarded."""
 
     def __init__(self, runner: web.AppRunner, listener: socket.socket, guard: Guard) -> None:
-        super().__init__(runner, listener, backlog=BACKLOG)
+        super().__init__(runner, listener, BACKLOG, lambda manager, loop: GuardedHandler(guard, manager, loop))
         self._guard = guard
-
-    async def start(self) -> None:
-        # Not SockSite's: its server makes plain handlers.
-        await web.BaseSite.start(self)
-        manager = self._runner.server
-        assert manager is not None
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: GuardedHandler(self._guard, manager, loop), sock=self._sock, backlog=BACKLOG
-        )
 
     async def stop(self) -> None:
         await super().stop()

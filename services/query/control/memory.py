@@ -1,6 +1,6 @@
 """Memory that the C library keeps after it was freed, given back to the system.
 
-glibc keeps what is freed in arenas, one for each few threads: a query service with a budget of 256 MiB stayed at a
+glibc keeps what is freed (``common/allocator.py`` has it do so): a query service with a budget of 256 MiB stayed at a
 gigabyte after some large queries (docs/decisions/0055-portions.md). Without glibc nothing is done.
 """
 
@@ -20,9 +20,6 @@ EVERY_S = 0.5
 SLACK_BYTES = 64 << 20
 # After so many looks what was left after a trim is tried again: it may have been in use.
 RETRY_LOOKS = 20
-# Arenas of all threads together; M_ARENA_MAX of malloc.h.
-ARENAS = 2
-_M_ARENA_MAX = -8
 
 
 class Trimmer:
@@ -67,14 +64,13 @@ class Trimmer:
 
 
 def trimming(used_bytes: Callable[[], int]) -> Callable[[web.Application], AsyncIterator[None]]:
-    """A cleanup context with few arenas and a ``Trimmer``; it does nothing where the C library is not glibc."""
+    """A cleanup context with a ``Trimmer``; it does nothing where the C library is not glibc."""
 
     async def keep(_app: web.Application) -> AsyncIterator[None]:
         library = ctypes.CDLL(None)
         if not hasattr(library, "malloc_trim"):
             yield
             return
-        library.mallopt(_M_ARENA_MAX, ARENAS)
         task = asyncio.create_task(Trimmer(used_bytes, resident_bytes, lambda: library.malloc_trim(0)).run())
         yield
         task.cancel()
