@@ -338,15 +338,16 @@ def _option(expr: tree.Expr) -> int | float | str:
 
 def output_types(query: Query) -> list[FieldType | None]:
     """Type of each output before anything is read, for an outer query; None = not known."""
-    leaves = [_leaf_type(leaf) for leaf in query.leaves]
+    leaves = [_leaf_type(leaf, query.elsewhere) for leaf in query.leaves]
     return [_expression_type(output.expression, leaves) for output in query.outputs]
 
 
-def _leaf_type(leaf: Ref | Call) -> FieldType | None:
+def _leaf_type(leaf: Ref | Call, elsewhere: frozenset[str]) -> FieldType | None:
     if isinstance(leaf, Ref):
-        return None if leaf.kind is RefKind.UNKNOWN else leaf.type
+        # Of a name that another measurement of FROM has, this one gives nulls.
+        return None if leaf.kind is RefKind.UNKNOWN and leaf.name not in elsewhere else leaf.type
     # Asked by name: FLOAT is 0, and so as false as what is not there.
-    return GIVES[leaf.name] if leaf.name in GIVES else _leaf_type(leaf.argument)
+    return GIVES[leaf.name] if leaf.name in GIVES else _leaf_type(leaf.argument, elsewhere)
 
 
 def _expression_type(expr: Expression, leaves: Sequence[FieldType | None]) -> FieldType | None:

@@ -21,7 +21,7 @@ def point(host: str, second: int, **fields: Any) -> Point:
 
 POINTS = [
     point("a", 10, f=1.5, i=4), point("a", 20, i=7, s="x"), point("a", 40, f=3.0), point("b", 10, f=2.0, s="y"),
-    point("b", 30, i=1),
+    point("b", 30, i=1), Point("other", (("host", "a"),), (("z", 5),), 50 * SECOND),
 ]  # fmt: skip
 WINDOWS = "WHERE time >= 0s AND time < 40s GROUP BY time(20s)"
 
@@ -69,6 +69,10 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         # what LIMIT and SLIMIT leave of a subquery is what there is of it
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host LIMIT 1)", [(0, 2)]),
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host SLIMIT 1 SOFFSET 1)", [(0, 1)]),
+        # a subquery over several measurements gives of each the columns of all
+        ("SELECT i FROM (SELECT * FROM m, other) WHERE time >= 20s", [(20, 7), (30, 1), (40, None), (50, None)]),
+        ("SELECT i + z FROM (SELECT i, z FROM m, other) WHERE time >= 30s", [(30, None), (50, None)]),
+        ("SELECT count(i), count(z) FROM (SELECT * FROM /./)", [(0, 3, None), (0, None, 1)]),
         # a function of a subquery's column has its own type, not that of what it was made of
         ("SELECT x FROM (SELECT mean(i) AS x FROM m WHERE host = 'a')", [(0, 5.5)]),
         ("SELECT max(x) FROM (SELECT stddev(i) * 2 AS x FROM (SELECT i FROM m) GROUP BY host)", [(0, 2 * 4.5**0.5)]),
