@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.query.engine.kept import Kept
 from services.query.engine.vectors import Indexes, Mask, Vector
 
 NO_INDEXES: Indexes = np.zeros(0, np.int64)
@@ -21,6 +22,8 @@ NO_INDEXES: Indexes = np.zeros(0, np.int64)
 MAX_GROUPINGS = 64
 # Matches of patterns that a table keeps, a byte a word.
 MAX_MATCHES_BYTES = 1 << 20
+# Bytes a series that a table keeps of what SHOW has told of it: two answers with a value a series in each.
+ANSWER_BYTES = 96
 # Up to so many ranges are searched one by one: 1 us each, where all together take 70.
 FEW_RUNS = 16
 
@@ -34,6 +37,10 @@ class SeriesTable:
         words: for each tag key its values; place 0 is "", which is the value of a series without the tag.
         ranks: place of each series in ascending order of the series keys.
         places: of each word in ``words``, where they are known; it may know words that have come since.
+
+    Attributes:
+        answers: what SHOW has told of these series, by all that it hangs on besides them. A table never changes, so
+            nothing that is kept here is ever out of date.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class SeriesTable:
         self.ranks = ranks
         self.places = places
         self.keys: tuple[str, ...] = tuple(sorted(codes))
+        self.answers: Kept[Any] = Kept(ANSWER_BYTES * count)
         self._groupings: OrderedDict[tuple[str, ...], Grouping] = OrderedDict()
         self._word_ranks: dict[str, Indexes] = {}
         self._matches: OrderedDict[tuple[str, str], Mask] = OrderedDict()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import InternalError
 from common.segment import NO_SERIES, SeriesIds
-from services.query.engine.frame import SeriesTable
+from services.query.engine.frame import ANSWER_BYTES, SeriesTable
 
 Indexes = NDArray[np.int64]
 _COMMA = re.compile(rb"(?<!\\),")
@@ -50,7 +50,7 @@ class SeriesIndex:
     @property
     def nbytes(self) -> int:
         """Bytes held, near enough for a budget."""
-        return self.count * (_KEY_BYTES + 24 + 4 * len(self._codes)) + sum(map(len, self._keys))
+        return self.count * (_KEY_BYTES + ANSWER_BYTES + 24 + 4 * len(self._codes)) + sum(map(len, self._keys))
 
     def extend(self, ids: SeriesIds, keys: Sequence[bytes]) -> None:
         """Take in series with the next codes."""

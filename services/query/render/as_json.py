@@ -56,7 +56,19 @@ def _series_head(series: ResultSeries) -> bytes:
 
 
 def _rows(pieces: Sequence[Piece], epoch_ns: int | None) -> list[bytes]:
-    """The rows of each of *pieces*, joined by commas."""
+    """The rows of each of *pieces*, joined by commas; those that are kept are not printed again."""
+    kept = [None if piece.printed is None else piece.printed.find(piece.head.bounds) for piece in pieces]
+    fresh = iter(_print_rows([piece for piece, rows in zip(pieces, kept, strict=True) if rows is None], epoch_ns))
+    found: list[bytes] = []
+    for piece, known in zip(pieces, kept, strict=True):
+        rows = next(fresh) if known is None else known
+        if known is None and piece.printed is not None:
+            piece.printed.keep(piece.head.bounds, rows)
+        found.append(rows)
+    return found
+
+
+def _print_rows(pieces: Sequence[Piece], epoch_ns: int | None) -> list[bytes]:
     parts = [part for piece in pieces for part in piece.parts]
     printed: list[list[bytes]] = [[] for _ in parts]
     for portion in portions(parts):

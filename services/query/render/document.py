@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from services.query.render.result import ResultColumn, ResultSeries, Told, slice_column
+from services.query.render.result import PrintedRows, ResultColumn, ResultSeries, Told, slice_column
 
 # Rows are turned into Python objects so many cells at a time.
 PORTION_CELLS = 100_000
@@ -34,6 +34,11 @@ class Piece:
     def head(self) -> ResultSeries:
         """Any part: name, tags and columns are those of the series."""
         return self.parts[0]
+
+    @property
+    def printed(self) -> PrintedRows | None:
+        """Where its rows, those of ``head.bounds``, are kept once they are printed."""
+        return self.head.printed if len(self.parts) == 1 else None
 
     @property
     def rows(self) -> int:

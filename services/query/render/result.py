@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -35,6 +35,29 @@ class ResultColumn:
     valid: NDArray[np.bool_] | None = None
 
 
+class PrintedRows:
+    """Rows of a series as JSON prints them, for a series without times that is told again and again.
+
+    Args:
+        room_bytes: what all of them may take; what does not fit is not kept.
+    """
+
+    def __init__(self, room_bytes: int) -> None:
+        self.room_bytes = room_bytes
+        self._used_bytes = 0
+        self._printed: dict[tuple[int, int], bytes] = {}
+
+    def find(self, bounds: tuple[int, int]) -> bytes | None:
+        """The rows from the first to the last (exclusive) of *bounds*, joined by commas."""
+        return self._printed.get(bounds)
+
+    def keep(self, bounds: tuple[int, int], rows: bytes) -> None:
+        """Keep *rows* for ``find``, as far as there is room."""
+        if self._used_bytes + len(rows) <= self.room_bytes and bounds not in self._printed:
+            self._used_bytes += len(rows)
+            self._printed[bounds] = rows
+
+
 @dataclass(frozen=True, slots=True)
 class ResultSeries:
     """One series of an answer.
@@ -47,6 +70,7 @@ class ResultSeries:
             that they are printed together and not one small array after the other.
         continues: the next ResultSeries goes on with this same series (same name and tags), which comes in pieces.
         utc_offset_zone: IANA name given in tz(), None = UTC.
+        printed: where its rows are kept once they are printed as JSON; None = nowhere.
     """
 
     name: str | None
@@ -55,6 +79,7 @@ class ResultSeries:
     continues: bool = False
     utc_offset_zone: str | None = None
     span: tuple[int, int] | None = None
+    printed: PrintedRows | None = field(default=None, compare=False)
 
     @property
     def bounds(self) -> tuple[int, int]:

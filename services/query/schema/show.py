@@ -7,7 +7,7 @@ runs in a thread. Source: spec/influxql.md, 13; http-query-v1.md, 6 and 7.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from typing import Any
 
 from common.dbrp import Mapping
@@ -17,7 +17,7 @@ from common.times import format_go_duration
 from services.query.context import QueryContext
 from services.query.influxql import tree
 from services.query.influxql.pattern import compile_pattern
-from services.query.render.result import Kind, ResultColumn, ResultSeries
+from services.query.render.result import Kind, PrintedRows, ResultColumn, ResultSeries
 from services.query.schema import tables
 from services.query.schema.chosen import ALL_TIME, Chosen, choose, default_only, find
 from services.query.schema.measurement_where import MeasurementFilter, measurement_filter
@@ -26,6 +26,8 @@ from services.query.schema.where import Dialect, ShowCondition, split_condition
 
 # Tags of up to so many series are looked at on the event loop: a thread costs more than the work.
 SERIES_ON_LOOP = 2_000
+# What an answer that is kept takes besides its rows, and each node of its condition.
+KEY_BYTES = 256
 
 
 def _strings(name: str, values: Sequence[str]) -> ResultColumn:
@@ -131,16 +133,17 @@ async def _names(
 async def tag_keys(statement: tree.ShowTagKeys, context: QueryContext) -> AsyncIterator[ResultSeries]:
     """SHOW TAG KEYS; WITH KEY does not filter and SLIMIT does nothing, as there."""
     condition, found = await _find_default(statement, context)
+
+    def answer(entries: list[Found]) -> ResultSeries:
+        keys = limited(statement.limits, tables.tag_keys(entries, condition.tags))
+        return _told(entries[0].name, ("tagKey",), (keys,))
+
     for entries in found:
-        few = _is_quick(entries, condition)
-        keys = (
-            tables.tag_keys(entries, condition.tags)
-            if few
-            else await asyncio.to_thread(tables.tag_keys, entries, condition.tags)
+        told = await _answer(
+            answer, entries, condition, (tree.ShowTagKeys, statement.limits), few=_is_quick(entries, condition)
         )
-        keys = limited(statement.limits, keys)
-        if keys:
-            yield ResultSeries(entries[0].name, (), (_strings("tagKey", keys),))
+        if told.rows:
+            yield told
 
 
 async def tag_values(statement: tree.ShowTagValues, context: QueryContext) -> AsyncIterator[ResultSeries]:
@@ -148,16 +151,63 @@ async def tag_values(statement: tree.ShowTagValues, context: QueryContext) -> As
     condition, found = await _find_default(statement, context)
     wanted = key_filter(statement.keys)
 
-    def answer(entries: list[Found]) -> ResultSeries | None:
+    def answer(entries: list[Found]) -> ResultSeries:
         keys, values = tables.tag_values(entries, condition.tags, wanted)
-        keys, values = limited(statement.limits, keys), limited(statement.limits, values)
-        return ResultSeries(entries[0].name, (), (_strings("key", keys), _strings("value", values))) if keys else None
+        shown = (limited(statement.limits, keys), limited(statement.limits, values))
+        return _told(entries[0].name, ("key", "value"), shown)
 
     for entries in found:
         few = _is_quick(entries, condition) and statement.keys.regex is None
-        told = answer(entries) if few else await asyncio.to_thread(answer, entries)
-        if told is not None:
+        told = await _answer(
+            answer, entries, condition, (tree.ShowTagValues, statement.limits, statement.keys), few=few
+        )
+        if told.rows:
             yield told
+
+
+def _told(name: str, names: Sequence[str], columns: Sequence[Sequence[str]]) -> ResultSeries:
+    """A series that may be told again: its rows are kept once they are printed."""
+    shown = tuple(_strings(*pair) for pair in zip(names, columns, strict=True))
+    return ResultSeries(name, (), shown, printed=PrintedRows(sum(map(_printed_bytes, columns))))
+
+
+def _printed_bytes(column: Sequence[str]) -> int:
+    """Bytes that *column* takes as JSON at most, but for what has to be escaped in it."""
+    return sum(map(len, column)) + len('[""],') * len(column)
+
+
+async def _answer(
+    answer: Callable[[list[Found]], ResultSeries],
+    entries: list[Found],
+    condition: ShowCondition,
+    asked: tuple[Hashable, ...],
+    *,
+    few: bool,
+) -> ResultSeries:
+    """What *answer* makes of one measurement, kept with its table of series when it lies in one bucket.
+
+    Args:
+        asked: all that the answer hangs on besides the series, their fields and the condition.
+        few: the work is done in no time; else it goes to a thread.
+    """
+    table = entries[0].table
+    if len(entries) > 1 or table is None:
+        return answer(entries) if few else await asyncio.to_thread(answer, entries)
+    # A condition may name fields, which come without series.
+    fields = condition.tags and frozenset(name for _, name, _ in entries[0].fields)
+    key = (asked, condition.tags, fields)
+    told: ResultSeries | None = table.answers.find(key)
+    if told is None:
+        told = answer(entries) if few else await asyncio.to_thread(answer, entries)
+        table.answers.keep(key, told, _kept_bytes(told, condition.tags))
+    return told
+
+
+def _kept_bytes(told: ResultSeries, tags: tree.Expr | None) -> int:
+    """What *told* takes: of its texts, which are the table's own, the places, and all of them printed."""
+    assert told.printed is not None
+    nodes = 0 if tags is None else sum(1 for _ in tree.walk(tags))
+    return 8 * told.rows * len(told.columns) + told.printed.room_bytes + KEY_BYTES * (1 + nodes)
 
 
 def _is_quick(entries: Sequence[Found], condition: ShowCondition) -> bool:
