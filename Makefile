@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Tests in parallel processes; each that needs a stack starts its own.
 TEST_JOBS ?= 2
 PYTEST_ARGS ?=
+# What prints CASE lines: the slow suites, and those of `make test`.
+CASE_TESTS := tests/faults tests/system/test_bad_writes.py tests/system/test_connections.py \
+  tests/system/test_query_limits.py tests/services/test_compaction_beside.py tests/services/test_query_ends.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check cases bench faults format clean
@@ -51,8 +54,9 @@ bench: $(VENV)/.installed-test ## compare with InfluxDB 1.6.7 and VictoriaMetric
 	$(BIN)/python -m tests.bench.queries $(QUERY_BENCH_ARGS)
 	$(if $(VOLUMES_ARGS),$(BIN)/python -m tests.bench.volumes $(VOLUMES_ARGS))
 
-faults: $(VENV)/.installed-test ## the slow fault suites: kills, full disks, cut connections
-	$(BIN)/python -m pytest -v -s tests/faults $(PYTEST_ARGS)
+faults: $(VENV)/.installed-test ## the slow fault suites: kills, full disks, cut connections; all cases listed at the end
+	@sh tests/install-tools.sh
+	$(BIN)/python -m pytest -v -s $(CASE_TESTS) $(PYTEST_ARGS)
 
 format: $(VENV)/.installed-test ## format the code
 	$(BIN)/ruff format .

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.faults.report import CASES
 from tests.stack import Stack
 
 # How long an example takes tells how busy the machine is, not whether it is right.
@@ -52,3 +53,13 @@ def need(program: str, package: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The cases of the run together, where one process ran them all (``make faults``)."""
+    if CASES:
+        terminalreporter.section("cases")
+        for line in CASES:
+            terminalreporter.line(line)
+        failed = sum(line.endswith("FAIL") for line in CASES)
+        terminalreporter.line(f"{len(CASES)} cases, {failed} failed")

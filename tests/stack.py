@@ -53,6 +53,7 @@ class Stack:
     storage_port: int = field(default_factory=free_port)
     auth_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    open_files: int = 0  # that each process may have; 0 = as the tests
 
     @property
     def url(self) -> str:
@@ -94,8 +95,9 @@ class Stack:
         """Start and wait until everything is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
+            bound = ["sh", "-c", f'ulimit -n {self.open_files}; exec "$@"', "sh"] if self.open_files else []
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services"],
+                [*bound, sys.executable, "-m", "services"],
                 cwd=ROOT,
                 env={**os.environ, **self.settings()},
                 stdout=log,

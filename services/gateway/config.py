@@ -12,7 +12,10 @@ class GatewaySettings(ServiceSettings):
 
     host: str = Field("0.0.0.0", description="Address on which the public HTTP API listens.")  # noqa: S104
     port: int = Field(8086, ge=0, le=65535, description="Port of the public HTTP API; 0 = any free one.")
-    max_connections: int = Field(20_000, description="Open client connections; one more is answered 503.")
+    max_connections: int = Field(
+        20_000,
+        description="Open client connections; one more is answered 503. Fewer where the system bounds open files.",
+    )
     max_header_bytes: int = Field(65_536, description="Longest request line and longest header of a request.")
     header_timeout_s: float = Field(10.0, description="Time within which the head of a request must be there.")
     body_timeout_s: float = Field(20.0, description="Time within which a body must go on by at least 1 KiB.")
