@@ -205,6 +205,9 @@ def match_words(words: NDArray[Any], pattern: Pattern) -> Mask:
 
 # ---------------------------------------------------------------- arithmetic
 
+# The division of conditions: 8 / 3 > 2 is false in WHERE, where in the field list it is 2.67.
+DIVIDE_WHOLE = "div"
+
 
 def arithmetic_type(op: str, left: FieldType, right: FieldType) -> FieldType | None:
     """Type of ``left op right``; None when there is no such operation.
@@ -264,6 +267,15 @@ def _divide(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     return np.where(zero, 0.0, x / np.where(zero, 1.0, y))
 
 
+def _divide_whole(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    """As ``_divide``, but integers give integers, cut towards zero."""
+    if x.dtype != np.int64:
+        return _divide(x, y)
+    zero = y == 0
+    by = np.where(zero, 1, y)
+    return np.where(zero, 0, (x - np.fmod(x, by)) // by)
+
+
 def _modulo(x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     """The sign is that of the left side; an integer modulo 0 is 0, a float one NaN."""
     if x.dtype == np.float64:
@@ -277,6 +289,7 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "-": np.subtract,
     "*": np.multiply,
     "/": _divide,
+    DIVIDE_WHOLE: _divide_whole,
     "%": _modulo,
     "&": np.bitwise_and,
     "|": np.bitwise_or,

@@ -13,6 +13,7 @@ from common.errors import Invalid, NotImplementedHere
 from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from services.query.engine import spec
 from services.query.engine.expressions import (
+    DIVIDE_WHOLE,
     FUNCTIONS_OF_TWO,
     KEEP_TYPE,
     Binary,
@@ -269,7 +270,7 @@ class _Binder:
             if isinstance(left, Constant) and not isinstance(right, Constant) and expr.op in tree.COMPARISONS:
                 # A literal on the left: the scan looks for it on the right.
                 return Binary(mirrored.get(expr.op, expr.op), right, left)
-            return Binary(expr.op, left, right)
+            return Binary(DIVIDE_WHOLE if expr.op == "/" else expr.op, left, right)
         return constant(expr)
 
     def _condition_ref(self, expr: tree.VarRef) -> Ref:

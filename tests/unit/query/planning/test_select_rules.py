@@ -77,6 +77,11 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         ("SELECT x FROM (SELECT mean(i) AS x FROM m WHERE host = 'a')", [(0, 5.5)]),
         ("SELECT max(x) FROM (SELECT stddev(i) * 2 AS x FROM (SELECT i FROM m) GROUP BY host)", [(0, 2 * 4.5**0.5)]),
         ("SELECT sum(x) FROM (SELECT median(x) AS x FROM (SELECT max(i) AS x FROM m GROUP BY host))", [(0, 4.0)]),
+        # integers are divided whole in conditions, towards zero; literals are not
+        ("SELECT i, i / 3 FROM m WHERE i / 3 = 2", [(20, 7, 7 / 3)]),
+        ("SELECT i FROM m WHERE i / -3 = -2 AND i / 0 = 0 AND i / 3.0 > 2", [(20, 7)]),
+        ("SELECT x FROM (SELECT i AS x FROM m) WHERE x / 3 = 1", [(10, 4)]),
+        ("SELECT i FROM m WHERE i = 7 / 2 * 2", [(20, 7)]),
         # numbers past all time are its ends, strings may be counted on from by integers, limits may be the largest
         ("SELECT f FROM m WHERE time <= 9223372036854775807 AND time >= -9223372036854775808 LIMIT 1", [(10, 1.5)]),
         ("SELECT f FROM m WHERE time > 9223372036854775807 OR time >= 99999999999.0", []),
