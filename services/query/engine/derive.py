@@ -34,7 +34,8 @@ def derive(name: str, task: Task, answer: Answer) -> Source:
         columns.setdefault(output.name, without_bare_numbers(column) if query.fill is Filling.NUMBER else column)
     offsets = np.append(starts, len(answer))
     piece = Piece(np.arange(len(starts)), offsets, answer.times, columns)
-    return Source(name, SeriesTable(len(starts), codes, words, np.arange(len(starts))), [piece] if len(answer) else [])
+    table = SeriesTable(len(starts), codes, words, np.arange(len(starts)), told=frozenset(query.keys))
+    return Source(name, table, [piece] if len(answer) else [])
 
 
 def _encode(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
@@ -53,7 +54,8 @@ def combine(sources: Sequence[Source]) -> Source:
         codes[key], words[key] = _encode(np.concatenate([source.table.values(key) for source in sources]))
     shift = np.cumsum([0] + [source.table.count for source in sources])
     ranks = np.concatenate([source.table.ranks + at for source, at in zip(sources, shift, strict=False)])
-    table = SeriesTable(int(shift[-1]), codes, words, ranks)
+    told = frozenset().union(*(source.table.told for source in sources))
+    table = SeriesTable(int(shift[-1]), codes, words, ranks, told=told)
     ordered = sorted({(i, piece.shard) for i, source in enumerate(sources) for piece in source.pieces})
     places = {key: place for place, key in enumerate(ordered)}
     pieces = [
@@ -98,7 +100,8 @@ def _split(source: Source, name: str) -> Source:
     new_codes[name] = (used % width).astype(np.int32)
     ranks = np.empty(len(used), np.int64)
     ranks[np.lexsort((used % width, table.ranks[old]))] = np.arange(len(used))
-    return Source(source.name, SeriesTable(len(used), new_codes, {**table.words, name: words}, ranks), pieces)
+    split = SeriesTable(len(used), new_codes, {**table.words, name: words}, ranks, told=table.told - {name})
+    return Source(source.name, split, pieces)
 
 
 def _row_words(piece: Piece, name: str) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.model import FieldType
 from services.query.engine.kept import Kept
 from services.query.engine.vectors import Indexes, Mask, Vector
 
@@ -37,6 +38,7 @@ class SeriesTable:
         words: for each tag key its values; place 0 is "", which is the value of a series without the tag.
         ranks: place of each series in ascending order of the series keys.
         places: of each word in ``words``, where they are known; it may know words that have come since.
+        told: keys whose "" is a value, and told as such: those that a subquery groups by.
 
     Attributes:
         answers: what SHOW has told of these series, by all that it hangs on besides them. A table never changes, so
@@ -50,12 +52,14 @@ class SeriesTable:
         words: Mapping[str, NDArray[Any]],
         ranks: Indexes,
         places: Mapping[str, Mapping[str, int]] | None = None,
+        told: frozenset[str] = frozenset(),
     ) -> None:
         self.count = count
         self.codes = codes
         self.words = words
         self.ranks = ranks
         self.places = places
+        self.told = told
         self.keys: tuple[str, ...] = tuple(sorted(codes))
         self.answers: Kept[Any] = Kept(ANSWER_BYTES * count)
         self._groupings: OrderedDict[tuple[str, ...], Grouping] = OrderedDict()
@@ -68,6 +72,11 @@ class SeriesTable:
         if codes is None:
             return np.full(self.count, "", dtype=object)
         return self.words[key][codes]
+
+    def column(self, key: str, series: Indexes) -> Vector:
+        """The values of tag *key*, one of ``keys``, of each of *series*, as a column of strings."""
+        codes = self.codes[key][series]
+        return Vector(FieldType.STRING, self.words[key][codes], None if key in self.told else codes != 0)
 
     def having(self, key: str, value: str) -> Mask:
         """Which series have *value* in tag *key*, "" = not the tag."""

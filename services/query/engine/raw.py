@@ -55,8 +55,7 @@ def leaf_column(refs: RowRefs, scanned: Scan, ref: Ref) -> Vector:
     """Values of *ref* in the rows that *refs* names."""
     table = scanned.table
     if ref.kind is RefKind.TAG and ref.name in table.codes:
-        codes = table.codes[ref.name][refs.series()]
-        return Vector(FieldType.STRING, table.words[ref.name][codes], codes != 0)
+        return table.column(ref.name, refs.series())
     return refs.column(ref.name, ref.type)
 
 

@@ -114,8 +114,7 @@ def scan(
 def column(rows: Rows, table: SeriesTable, ref: Ref) -> Vector:
     """Values of *ref* in these rows, as its type; a tag that is missing has no value."""
     if ref.kind is RefKind.TAG and ref.name in table.codes:
-        codes = table.codes[ref.name][rows.row_series()]
-        return Vector(FieldType.STRING, table.words[ref.name][codes], codes != 0)
+        return table.column(ref.name, rows.row_series())
     vector = rows.column(ref.name)
     return nulls(ref.type, len(rows)) if vector is None else cast(vector, ref.type)
 

@@ -10,10 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.model import FieldType
 from services.query.engine.frame import Piece, SeriesTable
 from services.query.engine.scan import Source
-from services.query.engine.vectors import Vector
 
 
 def with_tag_columns(source: Source, names: Iterable[str]) -> Source:
@@ -29,6 +27,5 @@ def _with_columns(piece: Piece, table: SeriesTable, tags: Iterable[str]) -> Piec
     columns = dict(piece.columns)
     for name in tags:
         if name not in columns:
-            codes = np.repeat(table.codes[name][piece.series], sizes)
-            columns[name] = Vector(FieldType.STRING, table.words[name][codes], codes != 0)
+            columns[name] = table.column(name, np.repeat(piece.series, sizes))
     return replace(piece, columns=columns)

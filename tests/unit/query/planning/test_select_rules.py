@@ -69,6 +69,11 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         # what LIMIT and SLIMIT leave of a subquery is what there is of it
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host LIMIT 1)", [(0, 2)]),
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host SLIMIT 1 SOFFSET 1)", [(0, 1)]),
+        # a tag that a subquery groups by is "" where it is missing, one that it selects is null
+        ("SELECT x, nosuch FROM (SELECT sum(i) AS x FROM m GROUP BY nosuch)", [(0, 12, "")]),
+        ("SELECT count(nosuch) FROM (SELECT i FROM m GROUP BY nosuch)", [(0, 3)]),
+        ("SELECT last(i), nosuch FROM (SELECT i FROM m GROUP BY nosuch)", [(30, 1, "")]),
+        ("SELECT i, host FROM (SELECT i, host FROM m WHERE host = 'b' GROUP BY nosuch) fill(7)", [(30, 1, "b")]),
         # a subquery over several measurements gives of each the columns of all
         ("SELECT i FROM (SELECT * FROM m, other) WHERE time >= 20s", [(20, 7), (30, 1), (40, None), (50, None)]),
         ("SELECT i + z FROM (SELECT i, z FROM m, other) WHERE time >= 30s", [(30, None), (50, None)]),
