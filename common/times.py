@@ -248,13 +248,13 @@ def _format_array(times: NDArray[np.int64], suffix: str) -> list[str]:
 @lru_cache(maxsize=1)
 def _clock_table() -> NDArray[np.uint8]:
     """``T00:00:00`` to ``T23:59:59``, a row a second."""
-    seconds = np.arange(86_400)
-    table = np.full((86_400, 9), ord(":"), dtype=np.uint8)
-    table[:, 0] = ord("T")
-    for at, value in ((1, seconds // 3600), (4, seconds // 60 % 60), (7, seconds % 60)):
-        table[:, at] = value // 10 + ord("0")
-        table[:, at + 1] = value % 10 + ord("0")
-    return table
+    digits = np.array([list(b"%02d" % value) for value in range(60)], dtype=np.uint8)
+    table = np.full((24, 60, 60, 9), ord(":"), dtype=np.uint8)
+    table[..., 0] = ord("T")
+    table[..., 1:3] = digits[:24, np.newaxis, np.newaxis]
+    table[..., 4:6] = digits[:, np.newaxis]
+    table[..., 7:9] = digits
+    return table.reshape(86_400, 9)
 
 
 def utc_offsets(times: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.int64]:

@@ -407,3 +407,5 @@ def compile_all() -> None:
     """Compile every kernel into numba's cache, or load it from there."""
     for each in KERNELS:
         each.compile()
+    # The first array that numba is given makes it import numpy.ma: 10 ms that the first question need not wait for.
+    numba.typeof(NO_TIES)  # type: ignore[no-untyped-call]

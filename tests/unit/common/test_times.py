@@ -73,6 +73,12 @@ def test_an_array_of_times_prints_as_each_of_them(ns: list[int], name: str | Non
         assert text[:19] == moment.strftime("%Y-%m-%dT%H:%M:%S") or zone is None
 
 
+def test_every_second_of_a_day_prints_as_its_clock() -> None:
+    seconds = range(86_400)
+    printed = times.format_rfc3339_array(np.arange(86_400) * 10**9)
+    assert printed == [f"1970-01-01T{s // 3600:02}:{s // 60 % 60:02}:{s % 60:02}Z" for s in seconds]
+
+
 @pytest.mark.parametrize(
     ("text", "ns"),
     [
