@@ -56,12 +56,17 @@ class PassingHandler(web.RequestHandler):
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        if self._behind and self.transport is not None:
+        if self._behind and self.transport is not None and not self.transport.is_closing():
             data = b"".join(self._behind)
             self._behind.clear()
             self.data_received(data)
             if not self._reading_paused and not self._buffer_paused:
                 self.transport.resume_reading()
+
+    async def drain(self) -> None:
+        """Wait until there is room for more of an answer. Raises ConnectionError when the connection is lost."""
+        if self.writing_paused or self.transport is None:
+            await self._drain_helper()
 
     def holds_back(self, data: bytes) -> bool:
         """Whether *data* waits for an answer that is under way: no more is read until then."""

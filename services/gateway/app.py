@@ -11,9 +11,8 @@ from aiohttp import web
 
 from common.budget import Budget
 from common.config import load_keys
-from common.errors import InfluxError, InternalError
+from common.errors import InfluxError
 from common.feed import FeedFollower
-from common.log import get_logger
 from common.messages import AUTH, GATEWAY, STORAGE
 from common.rpc.client import RpcClient
 from common.web import FRONT, Front, make_registry, measure_loop_lag
@@ -23,7 +22,6 @@ from services.gateway.access_log import log_request
 from services.gateway.batching import Batcher
 from services.gateway.config import GatewaySettings
 from services.gateway.deletes import delete
-from services.gateway.dialects import INTERNAL_TEXT
 from services.gateway.exchange import Exchange, Proxies
 from services.gateway.express import Express
 from services.gateway.gateway import Gateway, Handle
@@ -32,20 +30,21 @@ from services.gateway.meter import Meter
 from services.gateway.protocol import Guard, Limits
 from services.gateway.queries import query
 from services.gateway.query_string import parse_pairs, unescape_path
+from services.gateway.question_heads import QuestionHeads
+from services.gateway.raw_answers import STATUS_CLIENT_GONE, refusal_of
 from services.gateway.relay import Broken
 from services.gateway.replicas import Replicas
 from services.gateway.rest import planned, preflight, rest
 from services.gateway.routes import find_route
+from services.gateway.short_questions import ShortQuestions
 from services.gateway.status import Probes
 from services.gateway.turns import Turns
 from services.gateway.watch import Watch
 from services.gateway.writes import sender, write
 
-log = get_logger("gateway")
 PARTS = web.AppKey("parts", Gateway)
 GUARD = web.AppKey("guard", Guard)
 MAX_CALLS = 2048
-STATUS_CLIENT_GONE = 499
 
 
 def build(settings: GatewaySettings) -> web.Application:
@@ -74,6 +73,7 @@ def build(settings: GatewaySettings) -> web.Application:
         replicas=replicas,
         batcher=batcher,
         express=express if settings.access_log == "off" else None,
+        question_heads=QuestionHeads(identities, settings.max_header_bytes) if settings.access_log == "off" else None,
         turns=Turns(replicas, settings.write_streams, time.monotonic),
         probes=probes,
         watch=Watch(replicas, probes.answers),
@@ -107,6 +107,7 @@ def build(settings: GatewaySettings) -> web.Application:
         ),
         meter,
         gateway.express,
+        None if gateway.question_heads is None else ShortQuestions(gateway, gateway.question_heads),
     )
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -154,15 +155,10 @@ async def _handle(
         if exchange.route.dialect == "v2" and exchange.request.method == "OPTIONS":
             return preflight(exchange)
         return await handlers[exchange.route.action](gateway, exchange)
-    except InfluxError as error:
-        if isinstance(error, InternalError):
-            log.error("a request failed", request_id=exchange.request_id, path=exchange.path, reason=str(error))
-        return exchange.refuse(error)
-    except (asyncio.CancelledError, Broken):
+    except Broken:
         raise
     except Exception as error:
-        log.error("a request failed", request_id=exchange.request_id, path=exchange.path, exc_info=error)
-        return exchange.refuse(InternalError(INTERNAL_TEXT))
+        return exchange.refuse(refusal_of(error, exchange.request_id, exchange.path))
 
 
 async def _calls(app: web.Application) -> AsyncIterator[None]:

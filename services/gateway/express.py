@@ -18,29 +18,25 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
 
 from aiohttp import HttpVersion11, hdrs
 
 from common.budget import Budget
-from common.errors import InfluxError, InternalError, Unavailable
-from common.log import get_logger
+from common.errors import Unavailable
 from common.web import status_of
 from services.gateway import dialects
 from services.gateway.batching import Batcher, Write
 from services.gateway.exchange import Exchange, mint_id
 from services.gateway.identity import Identities
 from services.gateway.meter import Meter
+from services.gateway.raw_answers import STATUS_CLIENT_GONE, refusal_of, render_head
 
-log = get_logger("express")
 MAX_HEADS = 4096
 MAX_HEAD_BYTES = 4096
 MAX_BODY_BYTES = 16 << 10
-STATUS_CLIENT_GONE = 499
 _END_OF_HEAD = b"\r\n\r\n"
 # What makes a request one that is more than its head and as many bytes as Content-Length says.
-_UNUSUAL = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.TRAILER)
+UNUSUAL = (hdrs.TRANSFER_ENCODING, hdrs.EXPECT, hdrs.UPGRADE, hdrs.TRAILER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,6 @@ class Express:
         self._write_timeout_s = write_timeout_s
         self._key = secrets.token_bytes(32)
         self._heads: OrderedDict[bytes, KnownHead] = OrderedDict()
-        self._date, self._date_s = "", 0
         self.taken = 0
 
     def __len__(self) -> int:
@@ -106,7 +101,7 @@ class Express:
             or not request.keep_alive
             or request.content_length != len(item.body)
             or len(item.body) > MAX_BODY_BYTES
-            or any(name in request.headers for name in _UNUSUAL)
+            or any(name in request.headers for name in UNUSUAL)
             or self._identities.recall(credential) is None
         ):
             return
@@ -184,20 +179,11 @@ class Express:
         self._meter.request(hdrs.METH_POST, known.raw_path, status, known.agent, seconds)
 
     def _no_content(self, known: KnownHead, request_id: str) -> tuple[int, bytes]:
-        return 204, self._render(HTTPStatus.NO_CONTENT, {**known.headers, "X-Request-Id": request_id}, b"")
+        return 204, render_head(204, {**known.headers, "X-Request-Id": request_id})
 
     def _refuse(self, known: KnownHead, request_id: str, error: BaseException) -> tuple[int, bytes]:
-        if not isinstance(error, InfluxError) or isinstance(error, InternalError):
-            log.error("a request failed", request_id=request_id, path=known.raw_path, exc_info=error)
-        refusal = error if isinstance(error, InfluxError) else InternalError(dialects.INTERNAL_TEXT)
+        refusal = refusal_of(error, request_id, known.raw_path)
         more, body = dialects.dress(refusal, known.dialect)
         status = status_of(refusal)
         headers = {**known.headers, "X-Request-Id": request_id, **more, "Content-Length": str(len(body))}
-        return status, self._render(HTTPStatus(status), headers, body)
-
-    def _render(self, status: HTTPStatus, headers: dict[str, str], body: bytes) -> bytes:
-        now_s = int(time.time())
-        if now_s != self._date_s:
-            self._date, self._date_s = formatdate(now_s, usegmt=True), now_s
-        lines = [f"HTTP/1.1 {status.value} {status.phrase}", *map(": ".join, headers.items()), f"Date: {self._date}"]
-        return "\r\n".join((*lines, "", "")).encode() + body
+        return status, render_head(status, headers) + body

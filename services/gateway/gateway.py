@@ -17,6 +17,7 @@ from services.gateway.exchange import Exchange, Proxies
 from services.gateway.express import Express
 from services.gateway.identity import Caller, Identities
 from services.gateway.meter import Meter
+from services.gateway.question_heads import QuestionHeads
 from services.gateway.replicas import Replicas
 from services.gateway.status import Probes
 from services.gateway.turns import Turns
@@ -33,6 +34,7 @@ class Gateway:
     replicas: Replicas
     batcher: Batcher
     express: Express | None
+    question_heads: QuestionHeads | None
     turns: Turns
     probes: Probes
     watch: Watch

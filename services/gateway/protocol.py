@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
@@ -51,13 +51,24 @@ class Limits:
     idle_timeout_s: float
 
 
+class Questions(Protocol):
+    """What takes questions whose head is known: ``ShortQuestions``, which builds on the handlers behind this module."""
+
+    def digest(self, data: bytes, peer: bytes) -> bytes | None: ...
+
+    def begin(self, data: bytes, peer: bytes, connection: PassingHandler) -> asyncio.Task[None] | None: ...
+
+
 class Guard:
     """Watches over the connections that are in the middle of sending something."""
 
-    def __init__(self, limits: Limits, meter: Meter, express: Express | None = None) -> None:
+    def __init__(
+        self, limits: Limits, meter: Meter, express: Express | None = None, questions: Questions | None = None
+    ) -> None:
         self.limits = limits
         self.meter = meter
         self.express = express
+        self.questions = questions
         self.connections = 0
         # The service stops: each answer is the last one on its connection.
         self.draining = False
@@ -144,7 +155,7 @@ class GuardedHandler(PassingHandler):
         if self._refused or self.holds_back(data):
             return
         is_between = self._since_s is None and self.is_between_requests()
-        if is_between and self._begin_write(data):
+        if is_between and self._begin_short(data):
             return
         count = self._request_count
         self._last_bytes = data[:32]
@@ -222,19 +233,27 @@ class GuardedHandler(PassingHandler):
             return
         log.error("a connection failed", reason=str(args[0]) if args else "", exc_info=kw.get("exc_info", True))
 
-    # ------------------------------------------------------------ express writes
+    # ------------------------------------------------------------ short ways
 
     def _digest(self, data: bytes) -> bytes | None:
-        found = None if self._guard.express is None else self._guard.express.digest(data, self._peer)
-        return None if found is None else found[0]
+        guard = self._guard
+        found = None if guard.express is None else guard.express.digest(data, self._peer)
+        if found is not None:
+            return found[0]
+        return None if guard.questions is None else guard.questions.digest(data, self._peer)
 
-    def _begin_write(self, data: bytes) -> bool:
-        if self._guard.express is None or self._guard.draining:
+    def _begin_short(self, data: bytes) -> bool:
+        guard = self._guard
+        if guard.draining:
             return False
-        write = self._guard.express.begin(data, self._peer, self.end_aside)
-        if write is None:
+        work: asyncio.Future[None] | None = None
+        if guard.express is not None:
+            work = guard.express.begin(data, self._peer, self.end_aside)
+        if work is None and guard.questions is not None:
+            work = guard.questions.begin(data, self._peer, self)
+        if work is None:
             return False
-        self.begin_aside(write)
+        self.begin_aside(work)
         return True
 
     def is_idle(self) -> bool:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -17,8 +20,9 @@ from services.gateway.calls import RETRY_FOR_S, find_query, never_reached, was_a
 from services.gateway.exchange import Exchange
 from services.gateway.forms import GZIP, inflate, read_form
 from services.gateway.gateway import Gateway
-from services.gateway.query_string import Pairs
-from services.gateway.relay import Broken, is_broken_off, passed_on, relay
+from services.gateway.protocol import GuardedHandler
+from services.gateway.query_string import Pairs, first_values
+from services.gateway.relay import Broken, ResponseSink, Sink, is_broken_off, passed_on, relay
 from services.gateway.routes import QUERY_METHODS
 from services.gateway.watch import Stopped
 
@@ -45,18 +49,28 @@ async def query(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
         if request.method in BODY_METHODS:
             async with whole_body(request, max_bytes, SETTING, gateway.budget) as body:
                 given |= await _body_parameters(request, body, max_bytes)
-        params = {name: given[name] for name in PARAMETERS if name in given}
-        if not params.get("q", "").strip():
-            raise Invalid('missing required parameter "q"')
-        head = {
-            "params": params,
-            "accept": request.headers.get(hdrs.ACCEPT, ""),
-            "identity": caller.wire,
-            "now_ns": exchange.now_ns,
-            "remote": exchange.remote,
-            "request_id": exchange.request_id,
-        }
-        return await _ask(gateway, exchange, head)
+        sink = ResponseSink(exchange)
+        asker = Asker(
+            caller.wire, request.headers.get(hdrs.ACCEPT, ""), exchange.remote, exchange.request_id, exchange.now_ns
+        )
+        await ask(gateway, parameters_of(given), asker, sink)
+        _remember(gateway, exchange)
+        return sink.response
+
+
+def parameters_of(given: Mapping[str, str]) -> dict[str, str]:
+    """What a query instance is told of the parameters *given*. Raises Invalid when there is nothing to ask."""
+    params = {name: given[name] for name in PARAMETERS if name in given}
+    if not params.get("q", "").strip():
+        raise Invalid('missing required parameter "q"')
+    return params
+
+
+def _remember(gateway: Gateway, exchange: Exchange) -> None:
+    """Let the next question with the same head go the short way (``short_questions.py``)."""
+    protocol = exchange.request.protocol
+    if gateway.question_heads is not None and isinstance(protocol, GuardedHandler) and protocol.whole_head is not None:
+        gateway.question_heads.learn(protocol.whole_head, exchange)
 
 
 async def _body_parameters(request: web.BaseRequest, body: bytes, max_bytes: int) -> dict[str, str]:
@@ -67,17 +81,31 @@ async def _body_parameters(request: web.BaseRequest, body: bytes, max_bytes: int
     def read() -> Pairs:
         return read_form(content_type, inflate(body, max_bytes, SETTING) if encoding in GZIP else body)
 
-    pairs = await asyncio.to_thread(read) if len(body) > INLINE_BODY_BYTES or encoding in GZIP else read()
-    values: dict[str, str] = {}
-    for name, value in pairs:
-        values.setdefault(name, value)
-    return values
+    return first_values(await asyncio.to_thread(read) if len(body) > INLINE_BODY_BYTES or encoding in GZIP else read())
 
 
-async def _ask(gateway: Gateway, exchange: Exchange, head: dict[str, object]) -> web.StreamResponse:
-    """Ask a query instance; another one where the first can't be reached and asking twice does no harm."""
-    params = head["params"]
-    assert isinstance(params, dict)
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, and what of the request is told beside its parameters; ``identity`` in its wire form."""
+
+    identity: list[Any] = field(repr=False)
+    accept: str
+    remote: str
+    request_id: str
+    now_ns: int
+
+
+async def ask(gateway: Gateway, params: dict[str, str], asker: Asker, sink: Sink) -> None:
+    """Ask a query instance, whose answer goes to *sink*; another one where the first can't be reached and asking twice
+    does no harm."""
+    head = {
+        "params": params,
+        "accept": asker.accept,
+        "identity": asker.identity,
+        "now_ns": asker.now_ns,
+        "remote": asker.remote,
+        "request_id": asker.request_id,
+    }
     repeatable = _CHANGES.search(params["q"]) is None
     deadline_s = time.monotonic() + RETRY_FOR_S
     while True:
@@ -92,7 +120,7 @@ async def _ask(gateway: Gateway, exchange: Exchange, head: dict[str, object]) ->
                 begun = True
                 gateway.replicas.worked(replica)
                 return await relay(
-                    exchange,
+                    sink,
                     answer.head["status"],
                     passed_on(answer.head["headers"]),
                     answer.parts(),
@@ -101,7 +129,7 @@ async def _ask(gateway: Gateway, exchange: Exchange, head: dict[str, object]) ->
                     on_bytes=gateway.meter.answer_bytes.inc,
                 )
         except Unavailable as error:
-            if begun and is_broken_off(exchange.request):
+            if begun and is_broken_off(sink):
                 raise Broken from error
             if begun or was_answered(error):
                 raise

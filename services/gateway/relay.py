@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -52,8 +53,61 @@ def passed_on(headers: list[tuple[str, str]]) -> dict[str, str]:
     return {name: value for name, value in headers if name.lower() not in _NOT_OURS}
 
 
+class Sink(Protocol):
+    """Where an answer goes: whole, or begun, written piece by piece and ended.
+
+    Attributes:
+        without_body: the client wants the head only.
+    """
+
+    request_id: str
+    without_body: bool
+
+    def accepts_gzip(self) -> bool: ...
+
+    def whole(self, status: int, headers: dict[str, str], body: bytes) -> None: ...
+
+    async def begin(self, status: int, headers: dict[str, str]) -> None: ...
+
+    async def write(self, piece: bytes) -> None:
+        """Returns when there is room for more. Raises ConnectionError when the client is gone."""
+
+    async def end(self) -> None: ...
+
+    def transport(self) -> asyncio.Transport | None: ...
+
+
+class ResponseSink:
+    """A sink that aiohttp sends on; ``response`` is there once the answer has begun."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.request_id = exchange.request_id
+        self.without_body = exchange.request.method == hdrs.METH_HEAD
+        self.response: web.StreamResponse = web.StreamResponse()
+
+    def accepts_gzip(self) -> bool:
+        return accepts_gzip(self._exchange.request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+
+    def whole(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.response = self._exchange.answer(status, body, headers)
+
+    async def begin(self, status: int, headers: dict[str, str]) -> None:
+        self.response = web.StreamResponse(status=status, headers=self._exchange.headers(headers))
+        await self.response.prepare(self._exchange.request)
+
+    async def write(self, piece: bytes) -> None:
+        await self.response.write(piece)
+
+    async def end(self) -> None:
+        await self.response.write_eof()
+
+    def transport(self) -> asyncio.Transport | None:
+        return self._exchange.request.transport
+
+
 async def relay(
-    exchange: Exchange,
+    sink: Sink,
     status: int,
     headers: dict[str, str],
     parts: AsyncIterator[bytes],
@@ -61,14 +115,13 @@ async def relay(
     flush_each: bool,
     send_timeout_s: float,
     on_bytes: Callable[[int], None],
-) -> web.StreamResponse:
+) -> None:
     """Send an answer whose parts come one by one.
 
     Args:
         flush_each: the client wants each part as soon as it is there (``chunked=true``).
         send_timeout_s: how long the client may take for a piece.
     """
-    request = exchange.request
     first: list[bytes] = []
     size = 0
     async for part in parts:
@@ -78,15 +131,13 @@ async def relay(
             break
     else:
         on_bytes(size)
-        return exchange.answer(status, b"".join(first), headers)
+        sink.whole(status, headers, b"".join(first))
+        return
 
-    gzip = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")) and request.method != hdrs.METH_HEAD
-    response = web.StreamResponse(status=status, headers=exchange.headers(headers))
-    if gzip:
-        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
-    await response.prepare(request)
-    if request.method == hdrs.METH_HEAD:
-        return response
+    gzip = not sink.without_body and sink.accepts_gzip()
+    await sink.begin(status, {**headers, hdrs.CONTENT_ENCODING: "gzip"} if gzip else headers)
+    if sink.without_body:
+        return
     packer = isal_zlib.compressobj(GZIP_LEVEL, wbits=31) if gzip else None
 
     async def send(piece: bytes) -> None:
@@ -98,43 +149,43 @@ async def relay(
         if piece:
             on_bytes(len(piece))
             async with asyncio.timeout(send_timeout_s):
-                await response.write(piece)
+                await sink.write(piece)
 
     try:
         await send(b"".join(first))
         async for part in parts:
             await send(part)
         if packer is not None:
-            await response.write(packer.flush())
-        await response.write_eof()
+            await sink.write(packer.flush())
+        await sink.end()
     except asyncio.CancelledError:
-        break_off(request)
+        break_off(sink)
         raise
     except Exception as error:
         # Whatever it is, the answer has begun: no other one can take its place.
-        break_off(request)
+        break_off(sink)
         if isinstance(error, InfluxError | aiohttp.ClientError | EOFError):
-            log.warning("an answer was cut", request_id=exchange.request_id, reason=str(error))
+            log.warning("an answer was cut", request_id=sink.request_id, reason=str(error))
         elif isinstance(error, TimeoutError):
-            log.warning("a client did not take its answer", request_id=exchange.request_id)
+            log.warning("a client did not take its answer", request_id=sink.request_id)
         elif not isinstance(error, ConnectionError):
-            log.error("an answer was cut", request_id=exchange.request_id, exc_info=error)
+            log.error("an answer was cut", request_id=sink.request_id, exc_info=error)
         raise Broken from error
-    return response
 
 
 class Broken(Exception):
     """The connection was broken on purpose; there is nobody left to answer."""
 
 
-def is_broken_off(request: web.BaseRequest) -> bool:
-    """Whether nothing can be answered to *request* any more."""
-    return request.transport is None or request.transport.is_closing()
+def is_broken_off(sink: Sink) -> bool:
+    """Whether nothing can be answered any more."""
+    transport = sink.transport()
+    return transport is None or transport.is_closing()
 
 
-def break_off(request: web.BaseRequest) -> None:
+def break_off(sink: Sink) -> None:
     """End the connection with a reset, so that even a client that reads to its end sees that something is missing."""
-    transport = request.transport
+    transport = sink.transport()
     if transport is None:
         return
     connection: socket.socket | None = transport.get_extra_info("socket")
