@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 RESOURCE_TYPES = (
@@ -85,7 +86,15 @@ class Identity:
     @classmethod
     def from_wire(cls, wire: Sequence[Any]) -> Identity:
         kind, credential_id, user_id, org_id, active, expires_ms, permissions = wire
-        return cls(kind, credential_id, user_id, org_id, tuple(Permission(*p) for p in permissions), active, expires_ms)
+        return cls(
+            kind, credential_id, user_id, org_id, tuple(_permission(*p) for p in permissions), active, expires_ms
+        )
+
+
+@lru_cache(maxsize=4_096)
+def _permission(action: str, type: str, id: str | None = None, org_id: str | None = None) -> Permission:
+    """The same object for the same words: an operator holds 44, which came with each call and were made anew for it."""
+    return Permission(action, type, id, org_id)
 
 
 def operator_permissions() -> tuple[Permission, ...]:
