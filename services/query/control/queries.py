@@ -59,20 +59,13 @@ class Cost:
 
     def summary(self) -> str:
         """As ``X-Tidegate-Stats`` has it."""
-        times = [f"{phase.value}_ms={self.seconds[phase] * 1e3:.3f}" for phase in Phase]
-        counts = [
-            f"{name}={getattr(self, name)}"
-            for name in (
-                "segments_read",
-                "segments_skipped",
-                "segments_told",
-                "bytes_read",
-                "series",
-                "rows_scanned",
-                "rows_told",
-            )
-        ]
-        return ";".join((*counts, *times))
+        seconds = self.seconds
+        return (
+            f"segments_read={self.segments_read};segments_skipped={self.segments_skipped}"
+            f";segments_told={self.segments_told};bytes_read={self.bytes_read};series={self.series}"
+            f";rows_scanned={self.rows_scanned};rows_told={self.rows_told}"
+            + "".join([f";{phase.value}_ms={seconds[phase] * 1e3:.3f}" for phase in seconds])
+        )
 
 
 class Running:

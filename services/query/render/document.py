@@ -147,15 +147,6 @@ def _portions(parts: Sequence[ResultSeries], first: int, last: int) -> Iterator[
         yield Portion(tuple(slice_column(column, start, end) for column in columns), zone, tuple(shares))
 
 
-async def _one_by_one(told: AsyncIterator[Told]) -> AsyncIterator[ResultSeries]:
-    async for item in told:
-        if isinstance(item, ResultSeries):
-            yield item
-        else:
-            for each in item:
-                yield each
-
-
 async def pieces_of(series: AsyncIterator[Told], chunk_rows: int, max_cells: int | None = None) -> AsyncIterator[Piece]:
     """Cut the series of a statement into pieces of *chunk_rows* rows; the last of a series may have fewer.
 
@@ -165,25 +156,26 @@ async def pieces_of(series: AsyncIterator[Told], chunk_rows: int, max_cells: int
     parts: list[ResultSeries] = []
     count = 0
     starts = True
-    async for item in _one_by_one(series):
-        max_rows = chunk_rows
-        if max_cells is not None:
-            max_rows = min(chunk_rows, max(1, max_cells // max(1, len(item.columns))))
-        at = 0
-        while True:
-            if count == max_rows and at < item.rows:
-                yield Piece(tuple(parts), starts, False)
-                parts, count, starts = [], 0, False
-            stop = min(item.rows, at + max_rows - count)
-            if stop > at or not parts:
-                parts.append(item if stop - at == item.rows else item.slice(at, stop))
-            count += stop - at
-            at = stop
-            if at >= item.rows:
-                break
-        if not item.continues:
-            yield Piece(tuple(parts), starts, True)
-            parts, count, starts = [], 0, True
+    async for told in series:
+        for item in (told,) if isinstance(told, ResultSeries) else told:
+            max_rows = chunk_rows
+            if max_cells is not None:
+                max_rows = min(chunk_rows, max(1, max_cells // max(1, len(item.columns))))
+            at = 0
+            while True:
+                if count == max_rows and at < item.rows:
+                    yield Piece(tuple(parts), starts, False)
+                    parts, count, starts = [], 0, False
+                stop = min(item.rows, at + max_rows - count)
+                if stop > at or not parts:
+                    parts.append(item if stop - at == item.rows else item.slice(at, stop))
+                count += stop - at
+                at = stop
+                if at >= item.rows:
+                    break
+            if not item.continues:
+                yield Piece(tuple(parts), starts, True)
+                parts, count, starts = [], 0, True
     if parts:
         yield Piece(tuple(parts), starts, True)
 
