@@ -38,6 +38,11 @@ def derive(name: str, task: Task, answer: Answer) -> Source:
     return Source(name, table, [piece] if len(answer) else [])
 
 
+def empty_source(name: str) -> Source:
+    """No rows and no series."""
+    return Source(name, SeriesTable(0, {}, {}, np.zeros(0, np.int64)), [])
+
+
 def _encode(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Values as codes into words, of which the first is ""."""
     words, codes = np.unique(np.append(values, ""), return_inverse=True)

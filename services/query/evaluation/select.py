@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from common.budget import Claim
 from common.errors import Invalid
@@ -17,7 +17,7 @@ from common.model import MIN_TIME_NS, Bucket, FieldType
 from services.query.context import QueryContext
 from services.query.control.queries import Phase
 from services.query.engine.answers import Answer
-from services.query.engine.derive import derive
+from services.query.engine.derive import derive, empty_source
 from services.query.engine.run import Task
 from services.query.engine.spec import Query
 from services.query.evaluation import explain as explained
@@ -96,6 +96,15 @@ async def _find_databases(select: tree.Select, context: QueryContext) -> None:
             await context.resolve(source.database)
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What is asked of the sources of one name."""
+
+    name: str
+    query: Query
+    entries: Sequence[Entry]
+
+
 class _Run:
     """Runs one SELECT with its subqueries, whose answers are counted in *claim*."""
 
@@ -107,26 +116,28 @@ class _Run:
 
     async def answers(self, checked: Checked) -> AsyncGenerator[tuple[str, Task, Answer], None]:
         """The answers over each measurement, in the order of names (backward in time: reversed)."""
-        running = self._context.running
-        running.enter(Phase.PLANNING)
+        for planned in await self._plan(checked):
+            async with aclosing(self._work.answers(planned.query, planned.entries)) as answers:
+                async for task, answer in answers:
+                    yield planned.name, task, answer
+
+    async def _plan(self, checked: Checked) -> list[_Planned]:
+        """What is asked of each measurement. Types are checked for all before the first row is told."""
+        self._context.running.enter(Phase.PLANNING)
         entries = await self._entries(checked)
         if not entries:
-            return
+            return []
         expanded = expand(checked, [entry.schema for entry in entries], compile_pattern)
         by_name: dict[str, list[Entry]] = {}
         for entry in entries:
             by_name.setdefault(entry.name, []).append(entry)
-        # Types are checked for all sources before the first row is told.
         planned = []
         for name in sorted(by_name, key=_byte_order, reverse=checked.descending):
             query = self._bind(checked, expanded, by_name[name])
             if query is not None:
                 self._check_buckets(query)
-                planned.append((name, query))
-        for name, query in planned:
-            async with aclosing(self._work.answers(query, by_name[name])) as answers:
-                async for task, answer in answers:
-                    yield name, task, answer
+                planned.append(_Planned(name, query, by_name[name]))
+        return planned
 
     async def described(self, checked: Checked) -> list[list[str]]:
         """What EXPLAIN says of each thing that is read, those of subqueries first."""
@@ -185,15 +196,19 @@ class _Run:
         return Entry(name, schema, measured=measured)
 
     async def _derived(self, checked: Checked) -> list[Entry]:
-        """The answers of a subquery as sources."""
-        entries = []
-        async with aclosing(self.answers(checked)) as answers:
-            async for name, task, answer in answers:
-                source = derive(name, task, answer)
-                size = sum(piece.nbytes for piece in source.pieces)
-                self._context.reader.make_room(size)
-                self._claim.take(size)
-                entries.append(Entry(name, _schema_of(task.query), derived=source))
+        """The answers of a subquery as sources; one without rows has its columns all the same."""
+        entries: list[Entry] = []
+        for planned in await self._plan(checked):
+            schema, before = _schema_of(planned.query), len(entries)
+            async with aclosing(self._work.answers(planned.query, planned.entries)) as answers:
+                async for task, answer in answers:
+                    source = derive(planned.name, task, answer)
+                    size = sum(piece.nbytes for piece in source.pieces)
+                    self._context.reader.make_room(size)
+                    self._claim.take(size)
+                    entries.append(Entry(planned.name, schema, derived=source))
+            if len(entries) == before:
+                entries.append(Entry(planned.name, schema, derived=empty_source(planned.name)))
         return entries
 
     def _visible_from(self, bucket: Bucket) -> int:

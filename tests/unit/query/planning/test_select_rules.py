@@ -69,6 +69,11 @@ def rows(text: str) -> list[tuple[Any, ...]]:
         # what LIMIT and SLIMIT leave of a subquery is what there is of it
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host LIMIT 1)", [(0, 2)]),
         ("SELECT count(f) FROM (SELECT f FROM m GROUP BY host SLIMIT 1 SOFFSET 1)", [(0, 1)]),
+        # a subquery without rows has its columns
+        ("SELECT * FROM (SELECT i FROM m WHERE host = 'b'), (SELECT f FROM m WHERE f > 9)", [(30, None, 1)]),
+        ("SELECT count(*) FROM (SELECT i FROM m), (SELECT max(f) FROM m WHERE f > 9) fill(0)", [(0, 3, 0)]),
+        ("SELECT x FROM (SELECT f AS x FROM m WHERE f > 9)", []),
+        ("SELECT count(x) FROM (SELECT f AS x FROM m WHERE f > 9) WHERE time < 9s GROUP BY host, time(1s)", []),
         # a tag that a subquery groups by is "" where it is missing, one that it selects is null
         ("SELECT x, nosuch FROM (SELECT sum(i) AS x FROM m GROUP BY nosuch)", [(0, 12, "")]),
         ("SELECT count(nosuch) FROM (SELECT i FROM m GROUP BY nosuch)", [(0, 3)]),
@@ -136,6 +141,10 @@ def test_a_rule_of_select(text: str, wanted: list[tuple[Any, ...]]) -> None:
          "unsupported difference iterator type: *query.stringInterruptIterator"),
         ("SELECT difference(distinct(s)) FROM m WHERE time < 40s GROUP BY time(20s)",
          "unsupported difference iterator type: *query.stringIntervalIterator"),
+        ("SELECT mean(host) FROM (SELECT i FROM m WHERE f > 9 GROUP BY host)",
+         "unsupported mean iterator type: *query.stringInterruptIterator"),
+        ("SELECT s + 1 FROM (SELECT s FROM m WHERE f > 9)",
+         "type error: s::string + 1: incompatible types: string and integer"),
         ("SELECT difference(top(i, 1)) FROM m WHERE time < 40s GROUP BY time(20s)",
          "selector function top() cannot be combined with other functions"),
         ("SELECT f FROM (SELECT f FROM m ORDER BY time DESC)",
