@@ -17,7 +17,7 @@ from services.query.control.queries import Running
 
 if TYPE_CHECKING:
     from services.query.control.peers import Peers
-    from services.query.reading.segments import Reader
+    from services.query.reading.reader import Reader
 
 
 class MappingSource(Protocol):

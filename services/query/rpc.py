@@ -29,7 +29,7 @@ from services.query.render import make_renderer
 from services.query.render.renderer import Style, choose_type, epoch_of
 
 if TYPE_CHECKING:
-    from services.query.reading.segments import Reader
+    from services.query.reading.reader import Reader
 
 MAX_DELETE_BYTES = 16 << 20
 log = get_logger("query")

@@ -19,7 +19,7 @@ from common.segment import Block, Column
 from services.query.compile import prepare
 from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
-from services.query.reading.segments import Reader
+from services.query.reading.reader import Reader
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import WEEK_NS, series_id, series_key
 

@@ -30,7 +30,7 @@ from services.query.control.slots import Slots
 from services.query.engine.run import Task
 from services.query.metrics import Metrics
 from services.query.reading.mappings import Mappings
-from services.query.reading.segments import Reader
+from services.query.reading.reader import Reader
 from services.query.removal.request import Deletes
 from services.query.rpc import Methods, RequestLimits
 from services.query.statements import EXECUTORS

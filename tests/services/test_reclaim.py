@@ -19,7 +19,8 @@ from common.errors import Gone
 from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket
 from common.segment import decode_dictionary
 from common.tombstones import encode_choice
-from services.query.reading.segments import Measured, Reader
+from services.query.reading.held import Measured
+from services.query.reading.reader import Reader
 from services.query.removal.deletes import delete_chosen
 from services.storage.compaction import compaction as compaction_module
 from services.storage.config import StorageSettings

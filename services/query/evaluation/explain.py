@@ -18,7 +18,7 @@ from services.query.engine.scan import Source, choose_series
 from services.query.engine.spec import Call, Query, Ref, RefKind
 from services.query.influxql.format import format_ident, format_number, format_string
 from services.query.reading import units
-from services.query.reading.segments import Measured
+from services.query.reading.held import Measured
 from services.query.render.result import Kind, ResultColumn, ResultSeries
 
 

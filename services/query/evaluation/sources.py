@@ -29,7 +29,7 @@ from services.query.evaluation.ends import find_ends
 from services.query.evaluation.explain import needs_of
 from services.query.evaluation.portions import Portion, Range, Room, plan_portions, row_bytes
 from services.query.planning.names import Schema
-from services.query.reading.segments import Measured
+from services.query.reading.held import Measured
 
 # Up to so many rows a query is worked out on the event loop: a thread costs more than the work.
 ROWS_ON_LOOP = 4_000

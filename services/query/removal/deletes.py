@@ -20,7 +20,8 @@ from services.query.context import QueryContext
 from services.query.influxql import tree
 from services.query.influxql.pattern import compile_pattern
 from services.query.planning.times import split_time
-from services.query.reading.segments import Measured, MeasurementInfo, Reader
+from services.query.reading.held import Measured, MeasurementInfo
+from services.query.reading.reader import Reader
 from services.query.render.result import ResultSeries
 from services.query.schema.where import Mask, checked_tags, series_mask
 

@@ -17,7 +17,8 @@ from common.identity import Identity
 from common.model import MAX_TIME_NS, MIN_TIME_NS, Bucket
 from common.rpc.client import RpcClient
 from common.times import parse_rfc3339
-from services.query.reading.segments import Measured, Reader
+from services.query.reading.held import Measured
+from services.query.reading.reader import Reader
 from services.query.removal.deletes import delete_all, delete_chosen
 from services.query.removal.predicate import MEASUREMENT, Comparison, parse_predicate
 from services.query.schema.where import Mask

@@ -14,7 +14,7 @@ from services.query.context import QueryContext
 from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
 from services.query.influxql.pattern import compile_pattern
-from services.query.reading.segments import MeasurementInfo
+from services.query.reading.held import MeasurementInfo
 from services.query.schema.tables import Found
 from services.query.schema.where import ShowCondition
 

@@ -19,7 +19,7 @@ from common.rpc.client import Answer
 from common.segment import Block, encode_block, encode_dictionary
 from common.tombstones import Tombstone, encode_choice
 from services.query.context import QueryContext
-from services.query.reading.segments import Reader
+from services.query.reading.reader import Reader
 from tests.unit.query.engine.points import WEEK_NS, Point, make_blocks, series_id, series_key
 
 ORG = "0000000000000001"

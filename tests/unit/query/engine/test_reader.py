@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from common.budget import Budget
 from common.errors import Unavailable, Unprocessable
 from common.merge import merge_blocks
 from common.model import MAX_TIME_NS, MIN_TIME_NS
+from common.rpc.client import Answer
 from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
-from services.query.reading.segments import Reader
+from services.query.reading import units
+from services.query.reading.columns import UNITS_TOGETHER
+from services.query.reading.reader import Reader
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import Point, make_blocks
 
@@ -87,6 +91,61 @@ async def test_segments_replaced_under_a_query_are_planned_anew() -> None:
     storage.replace(BUCKET.id, "m", merge_blocks(blocks))
     _, pieces = await reader.pieces(measured, ["v"], MIN_TIME_NS, MAX_TIME_NS + 1)
     assert [len(piece.times) for piece in pieces] == [4]
+
+
+class SlowStorage(MemoryStorage):
+    """Answers a fetch only after the loop has had many turns, and knows how many were under way at most."""
+
+    under_way = most = 0
+
+    async def call(self, url: str, method: str, head: Any, parts: Sequence[bytes] = (), **more: Any) -> Answer:
+        if method != "storage.fetch":
+            return await super().call(url, method, head, parts, **more)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return await super().call(url, method, head, parts, **more)
+        finally:
+            self.under_way -= 1
+
+
+def slow_storage(monkeypatch: pytest.MonkeyPatch) -> SlowStorage:
+    """Six large segments of one shard, each a unit of its own."""
+    monkeypatch.setattr(units, "SMALL_ROWS", 10)
+    storage = SlowStorage()
+    for n in range(6):
+        storage.write(BUCKET.id, [point(f"h{n}", second, 1.0) for second in range(20)])
+    return storage
+
+
+@pytest.mark.parametrize(("budget", "most"), [(1 << 20, UNITS_TOGETHER), (10_000, 1)])
+async def test_units_of_a_shard_are_read_together_as_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, budget: int, most: int
+) -> None:
+    storage = slow_storage(monkeypatch)
+    reader = reader_of(storage, budget)
+    measured = await reader.measured(BUCKET, "m")
+    assert measured is not None
+    _, pieces = await reader.pieces(measured, ["v"], MIN_TIME_NS, MAX_TIME_NS + 1)
+    hosts = measured.table.values("host")
+    assert [str(hosts[piece.series[0]]) for piece in pieces] == [f"h{n}" for n in range(6)]
+    assert storage.most == most
+
+
+async def test_when_one_of_several_units_is_gone_the_others_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = slow_storage(monkeypatch)
+    reader = reader_of(storage)
+    measured = await reader.measured(BUCKET, "m")
+    assert measured is not None
+    blocks = [make_blocks([point(f"h{n}", s, 1.0) for s in range(20)], BUCKET.id)[0] for n in range(6)]
+    storage.replace(BUCKET.id, "m", merge_blocks(blocks))
+    _, pieces = await reader.pieces(measured, ["v"], MIN_TIME_NS, MAX_TIME_NS + 1)
+    assert [len(piece.times) for piece in pieces] == [120]
+    assert storage.under_way == 0
+    reader.make_room(reader.budget.limit_bytes)
+    assert reader.budget.used_bytes < 10_000  # nothing is held any more but the series
 
 
 async def test_queries_that_come_together_share_a_plan() -> None:

@@ -14,7 +14,7 @@ from services.query.evaluation import newest
 from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
 from services.query.reading import units
-from services.query.reading.segments import Reader
+from services.query.reading.reader import Reader
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import Point
 

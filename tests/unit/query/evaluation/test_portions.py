@@ -17,7 +17,7 @@ from services.query.evaluation.portions import Room, count_rows, group_batches, 
 from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
 from services.query.reading import units
-from services.query.reading.segments import Reader
+from services.query.reading.reader import Reader
 from services.query.reading.units import Segment
 from services.query.render.result import ResultSeries
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context

@@ -23,7 +23,7 @@ from services.query.evaluation.select import explain, select
 from services.query.evaluation.statistics import Told
 from services.query.influxql.parser import parse
 from services.query.reading import units
-from services.query.reading.segments import Reader
+from services.query.reading.reader import Reader
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.oracle import Question
 from tests.unit.query.engine.points import Point, make_blocks

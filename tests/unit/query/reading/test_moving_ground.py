@@ -20,8 +20,8 @@ from common.segment import encode_block
 from services.query.evaluation.portions import Room
 from services.query.evaluation.select import select
 from services.query.influxql.parser import parse
-from services.query.reading import segments, units
-from services.query.reading.segments import Reader
+from services.query.reading import units
+from services.query.reading.reader import Reader
 from services.query.reading.series_index import SeriesIndex
 from tests.unit.query.engine.memory import MemoryStorage, bucket_of, make_context
 from tests.unit.query.engine.points import Point
@@ -118,7 +118,7 @@ async def test_answers_are_whole_while_segments_are_replaced(small_rows: int, ca
     storage = Compacted(random_)
     for commit in commits:
         storage.write(BUCKET.id, points(commit))
-    with patch.object(segments, "CACHE_SHARE", cache_bytes / BUDGET_BYTES):
+    with patch("services.query.reading.reader.CACHE_SHARE", cache_bytes / BUDGET_BYTES):
         reader = Reader(storage, "memory:", Budget(BUDGET_BYTES))  # type: ignore[arg-type]
 
     async def client(number: int) -> None:
@@ -131,7 +131,7 @@ async def test_answers_are_whole_while_segments_are_replaced(small_rows: int, ca
     with (
         patch.object(units, "SMALL_ROWS", small_rows),
         patch.object(Room, "of", lambda _: Room(room, room, room)),
-        patch.object(segments, "MAX_PLANS", 100),
+        patch("services.query.reading.reader.MAX_PLANS", 100),
     ):
         await asyncio.gather(*map(client, range(CLIENTS)))
     assert storage.merged > 0
