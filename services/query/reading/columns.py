@@ -24,7 +24,7 @@ from services.query.reading.units import Segment, Unit
 MAX_FETCHED_BYTES = 64 << 20
 # Units of a shard that are read at the same time, where all of them together take no more than this part of the budget.
 UNITS_TOGETHER = 4
-TOGETHER_SHARE = 0.1
+TOGETHER_SHARE = 0.125
 # Up to so many runs are looked at for overlaps on the event loop: a thread costs more than the work.
 RUNS_ON_LOOP = 4_000
 
