@@ -45,7 +45,7 @@ def test_storage_is_killed(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) ->
     draw = random.Random(1)
     own_stack.make_bucket("kills")
     worst_s = 0.0
-    count = rounds(15)
+    count = rounds(15, 100)
     gateway = own_stack.pids("gateway")
     with writers(own_stack, "kills", 8) as ledgers:
         for _ in range(count):
@@ -71,7 +71,7 @@ def test_query_is_killed_in_mid_answer(own_stack: Stack) -> None:
         lines = "\n".join(f"r v={time}i {time}" for time in range(start, start + 5000))
         assert own_stack.write(lines, "kills").status_code == 204
     draw = random.Random(3)
-    count = rounds(15)
+    count = rounds(15, 50)
     seen: dict[str, int] = {}
     with writers(own_stack, "kills", 1) as ledgers:
         for number in range(count):
@@ -147,7 +147,7 @@ class Seen:
 def test_auth_is_killed(own_stack: Stack) -> None:
     own_stack.make_bucket("kills")
     org = own_stack.org_id()
-    count = rounds(12)
+    count = rounds(12, 50)
     permissions = [{"action": action, "resource": {"type": "buckets", "orgID": org}} for action in ("read", "write")]
     body = {"orgID": org, "permissions": permissions}
     fresh = [own_stack.json("POST", "/api/v2/authorizations", body)["token"] for _ in range(2 * count)]
@@ -215,7 +215,7 @@ class Fronted(Stack):
 def test_the_gateway_is_killed_behind_nginx(tmp_path: Path) -> None:
     stack = Fronted(tmp_path / "stack")
     stack.start()
-    count = rounds(12)
+    count = rounds(12, 50)
     try:
         stack.make_bucket("kills")
         with proxy_before(f"127.0.0.1:{stack.port}", tmp_path / "proxy") as url:
@@ -241,7 +241,7 @@ def test_the_gateway_is_killed_behind_nginx(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_all_five_are_killed(own_stack: Stack) -> None:
     own_stack.make_bucket("kills")
-    count = rounds(6)
+    count = rounds(6, 30)
     worst_s = 0.0
     with writers(own_stack, "kills") as ledgers:
         for _ in range(count):
@@ -318,7 +318,7 @@ def clients(stack: Stack, count: int) -> Iterator[Client]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_is_told_to_end(service: str, own_stack: Stack) -> None:
     own_stack.make_bucket("kills")
-    count = rounds(3)
+    count = rounds(3, 20)
     failed: list[str] = []
     hurt = 0
     worst_s = 0.0

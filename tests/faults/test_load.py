@@ -158,7 +158,7 @@ def p99_of(before: dict[float, float], after: dict[float, float]) -> float:
 
 @pytest.mark.timeout(500)
 def test_rated_load(own_stack: Stack) -> None:
-    seconds = min(300, 10 * rounds(4))
+    seconds = min(300, 10 * rounds(4, 30))
     own_stack.make_bucket("load")
     largest = 0
     with loaded(own_stack, "load", 8) as load:
@@ -289,7 +289,7 @@ def memory_group() -> Iterator[Group]:
 def test_a_burst(tmp_path: Path) -> None:
     """64 writers on services that may take little for what is under way (L05), in a group of little memory (L06)."""
     stack = Stack(tmp_path / "stack", {"TIDEGATE_MEMORY_BYTES": str(SMALL_BUDGET_BYTES)})
-    bodies_s = min(60, 10 * rounds(2))
+    bodies_s = min(60, 10 * rounds(2, 6))
     try:
         with memory_group() as group:
             stack.start()

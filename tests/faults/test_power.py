@@ -136,7 +136,7 @@ async def test_the_power_goes(durability: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Compaction, "compact", never)
     run = await record_run(tmp_path, durability)
     draw = random.Random(16)
-    cuts = sorted(draw.randrange(run.ready, len(run.record)) for _ in range(rounds(250)))
+    cuts = sorted(draw.randrange(run.ready, len(run.record)) for _ in range(rounds(250, 500)))
     lost = ghosts = unsound = gaps = dropped = 0
     for number, (cut, files) in enumerate(replay(run.record, cuts)):
         folder = tmp_path / f"cut{number}"

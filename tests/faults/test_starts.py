@@ -60,7 +60,7 @@ def alone(folder: Path) -> Stack:
 def test_any_order_of_starts(tmp_path: Path) -> None:
     orders = list(itertools.permutations(SERVICES))
     random.Random(22).shuffle(orders)
-    chosen = orders[: rounds(12)]
+    chosen = orders[: rounds(12, 120)]
     worst_s, ended = 0.0, 0
     for number, order in enumerate(chosen):
         stack = alone(tmp_path / str(number))
@@ -82,7 +82,7 @@ def test_any_order_of_starts(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_storage_comes_late(tmp_path: Path) -> None:
-    absent_s = 3 * rounds(2)
+    absent_s = 3 * rounds(2, 10)
     stack = alone(tmp_path / "late")
     with processes(stack) as running:
         start(stack, running, [name for name in SERVICES if name != "storage"])

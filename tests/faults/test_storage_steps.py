@@ -26,7 +26,7 @@ from tests.writers import balance, writers
 
 @pytest.mark.timeout(900)
 async def test_a_merge_is_killed_at_each_step(tmp_path: Path) -> None:
-    count = rounds(3)
+    count = rounds(3, 20)
     done = 0
     for step in compaction.STEPS:
         for number in range(count):
@@ -127,7 +127,7 @@ def cut_stack(folder: Path) -> Iterator[tuple[Stack, Cutter]]:
 
 @pytest.mark.timeout(1200)
 def test_the_answer_of_an_append_never_arrives(tmp_path: Path) -> None:
-    wanted = rounds(150)
+    wanted = rounds(150, 500)
     with cut_stack(tmp_path / "stack") as (stack, cutter):
         stack.make_bucket("cut")
         newest: dict[int, tuple[int, int]] = {}
@@ -186,7 +186,7 @@ def test_the_log_stays_short_under_readers_that_stay(own_stack: Stack, monkeypat
         assert own_stack.write(lines, "log").status_code == 204
     log = own_stack.folder / "data" / "tidegate.db-wal"
     largest = read = 0
-    seconds = min(60, 3 * rounds(7))
+    seconds = min(60, 3 * rounds(7, 20))
     params = {"q": "SELECT v FROM r", "db": "log", "chunked": "true", "chunk_size": "1000"}
     with contextlib.ExitStack() as readers, writers(own_stack, "log", 8) as ledgers:
         headers = {"Authorization": f"Token {own_stack.token}"}
