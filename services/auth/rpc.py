@@ -15,6 +15,7 @@ from services.auth.access.resolve import Resolver
 from services.auth.access.verify import Credential, Verifier
 from services.auth.context import Context
 from services.auth.hub import Hub
+from services.auth.records.store import noting
 from services.auth.rest.request import Request
 from services.auth.v1 import administration
 from services.auth.v1.statements import AnyStatement
@@ -99,8 +100,10 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
             b"".join(parts),
             request_id=head.request_id,
         )
-        answer = await routes.handle(context, request)
-        return Reply({"status": answer.status, "headers": [list(h) for h in answer.headers]}, [answer.body])
+        with noting() as changes:
+            answer = await routes.handle(context, request)
+        headers = [list(header) for header in answer.headers]
+        return Reply({"status": answer.status, "headers": headers, "changes": changes}, [answer.body])
 
     async def used(call: Call) -> Reply:
         await call.finish()
@@ -123,8 +126,9 @@ def handlers(context: Context, verifier: Verifier, resolver: Resolver, hub: Hub)
         await call.finish()
         head = _decode(call.head, _AdministerHead)
         origin = administration.Origin(head.remote, head.request_id)
-        rows = await administration.administer(context, Identity.from_wire(head.identity), head.statement, origin)
-        return Reply({"rows": rows})
+        with noting() as changes:
+            rows = await administration.administer(context, Identity.from_wire(head.identity), head.statement, origin)
+        return Reply({"rows": rows, "changes": changes})
 
     async def feed(call: Call) -> Reply:
         await call.finish()

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +129,11 @@ class Identities:
             return None
         self._note(caller.identity, now_ms)
         return caller
+
+    def heed(self, changes: Iterable[tuple[Sequence[str], int]]) -> None:
+        """Forget what hangs on *changes*, tags and number of each: their answer may overtake the feed."""
+        for tags, number in changes:
+            self.cache.drop(tags, number)
 
     def _note(self, identity: Identity, now_ms: int) -> None:
         if identity.kind in ("token", "legacy") and (

@@ -119,6 +119,7 @@ async def ask(gateway: Gateway, params: dict[str, str], asker: Asker, sink: Sink
             async with gateway.watch.over(replica), stream as answer:
                 begun = True
                 gateway.replicas.worked(replica)
+                gateway.identities.heed(answer.head.get("changes", ()))
                 return await relay(
                     sink,
                     answer.head["status"],

@@ -72,6 +72,7 @@ async def rest(gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
             )
     except InfluxError as error:
         return exchange.refuse(error, layout_of(exchange.path))
+    gateway.identities.heed(answer.head.get("changes", ()))
     status = answer.head["status"]
     response = exchange.answer(status, b"".join(answer.parts) if status not in (204, 304) else None)
     for name, value in answer.head["headers"]:

@@ -208,8 +208,8 @@ class Methods:
         statements = await self._parser.parse(query)
         content_type = choose_type(query.accept)
         headers = [["Content-Type", content_type]]
-        head = {"status": 200, "headers": headers}
         running = Running(statements, query.database, query.identity)
+        head = {"status": 200, "headers": headers, "changes": running.changes}
         pieces = self._answer(query, statements, content_type, running)
         # Nothing is promised before the first piece stands: until then a trouble is an error of the whole request.
         first = await anext(pieces, b"")

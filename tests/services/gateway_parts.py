@@ -159,6 +159,7 @@ class PlayedQuery:
         self.parts: Callable[[dict[str, Any]], AsyncIterator[bytes]] = self._default
         self.headers = [["Content-Type", "application/json"]]
         self.error: InfluxError | None = None
+        self.changes: list[Any] = []
         self.service = PlayedService("query", {"influxql": self._influxql})
 
     async def _default(self, _head: dict[str, Any]) -> AsyncIterator[bytes]:
@@ -178,7 +179,7 @@ class PlayedQuery:
                 self.cancelled.set()
                 raise
 
-        return Reply({"status": 200, "headers": self.headers}, watched())
+        return Reply({"status": 200, "headers": self.headers, "changes": self.changes}, watched())
 
 
 @dataclass

@@ -41,6 +41,7 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.changes: list[Any] = []
         self.storage: Server | None = None
         self.storage_url = ""
         self.auths: list[Server] = []
@@ -117,6 +118,7 @@ class Parts:
         except InfluxError as error:
             more, dressed = dress(error, dialect, layout_of(bare))
             return Got(status_of(error), {name.lower(): value for name, value in more.items()}, dressed)
+        self.changes = answer.head["changes"]
         return Got(answer.head["status"], {n.lower(): v for n, v in answer.head["headers"]}, b"".join(answer.parts))
 
 
@@ -251,6 +253,20 @@ async def test_the_feed_tells_the_instances_and_passes_changes_on(parts: Parts) 
                     pass
                 assert event["number"] > snapshot["number"]
                 return
+
+
+async def test_an_answer_tells_the_changes_that_it_made_and_no_others(parts: Parts) -> None:
+    url = await parts.start_auth(**FIRST_START)
+    await set_up(parts, url)
+    await asyncio.gather(*(parts.json(url, "POST", "/api/v2/orgs", {"name": f"other{n}"}) for n in range(3)))
+    await parts.json(url, "GET", "/api/v2/orgs")
+    assert parts.changes == []
+    made = await parts.json(url, "POST", "/api/v2/orgs", {"name": "mine"})
+    ((tags, number),) = parts.changes
+    assert "name:org:mine" in tags and not any("other" in tag for tag in tags)
+    await parts.json(url, "DELETE", f"/api/v2/orgs/{made['id']}")
+    assert all(later > number for _, later in parts.changes)
+    assert f"org:{made['id']}" in {tag for tags, _ in parts.changes for tag in tags}
 
 
 async def test_a_revoked_token_is_refused_by_each_replica_within_100_ms(parts: Parts) -> None:

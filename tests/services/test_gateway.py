@@ -7,7 +7,7 @@ import base64
 import gzip
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -608,6 +608,31 @@ async def test_a_resource_request_is_handed_to_auth(parts: Parts) -> None:
     assert head["headers"]["content-type"] == "application/json"
     assert head["identity"] == identity().to_wire()
     assert (head["method"], head["path"], head["secret"]) == ("POST", "/api/v2/buckets", "")
+
+
+async def test_what_an_answer_tells_of_its_changes_is_forgotten_before_it_is_given(parts: Parts) -> None:
+    """The feed is silent here: it may be slower than the answer."""
+    async def asked_after(change: Callable[[list[Any]], Awaitable[Any]]) -> int:
+        for _ in range(2):
+            await parts.ask("GET", "/api/v2/buckets", headers=TOKEN)
+        before = len(parts.auth.asked)
+        parts.auth.number += 1
+        await change([[[f"auth:{identity().credential_id}"], parts.auth.number]])
+        await parts.ask("GET", "/api/v2/buckets", headers=TOKEN)
+        return len(parts.auth.asked) - before
+
+    async def rest(changes: list[Any]) -> None:
+        parts.auth.rest_answer = lambda _head, body: Reply({"status": 200, "headers": [], "changes": changes}, [body])
+        await parts.ask("PATCH", "/api/v2/authorizations/1", data=b"{}", headers=TOKEN)
+        parts.auth.rest_answer = lambda _head, body: Reply({"status": 200, "headers": []}, [body])
+
+    async def statement(changes: list[Any]) -> None:
+        parts.query.changes = changes
+        await parts.ask("POST", "/query?q=SET+PASSWORD", headers=TOKEN)
+
+    assert await asked_after(rest) == 1
+    # Asked once for the statement itself, whose path has a memory of its own for the same token.
+    assert await asked_after(statement) == 2
 
 
 async def test_resource_errors_are_indented_and_authentication_is_not(parts: Parts) -> None:

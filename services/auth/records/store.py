@@ -5,7 +5,9 @@ Source: docs/rpc.md, "storage.read_records" and "storage.change_records".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from common.errors import Conflict, Invalid, TooLarge
@@ -19,8 +21,21 @@ from services.auth.records.reads import Answers, JoinedReads, Read
 MAX_RECORD_BYTES = 1 << 20
 MAX_BATCH = 10_000  # and this many entries in one change
 MAX_KEY_CHARS, MAX_NAME_CHARS = 4096, 4000
+_NOTED: ContextVar[list[tuple[list[str], int]] | None] = ContextVar("noted", default=None)
 # Reads are harmless twice; a restart of storage takes about this long.
 READ_RETRY_S = 1.0
+
+
+@contextmanager
+def noting() -> Iterator[list[tuple[list[str], int]]]:
+    """Note the changes that are made within the block, as tags and number: whoever asked for them is told with the
+    answer, and need not wait for the feed."""
+    noted: list[tuple[list[str], int]] = []
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
 
 
 class Caller(Protocol):
@@ -95,4 +110,7 @@ class Records:
             raise Stale(str(error)) from None
         number: int = answer.head["number"]
         self._on_change(tags, number)
+        noted = _NOTED.get()
+        if noted is not None:
+            noted.append((tags, number))
         return number

@@ -94,6 +94,7 @@ class Administration:
             "request_id": context.origin.request_id,
         }
         answer = await self._client.call(self._auth_url, "auth.administer", head, timeout_s=TIMEOUT_S)
+        context.running.changes += answer.head.get("changes", ())
         columns = COLUMNS.get(type(statement))
         if columns is None:
             await self._mappings.of_org(context.org_id, confirm=True)

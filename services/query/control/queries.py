@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from common.errors import Invalid, NotFound
 from common.identity import Identity
@@ -69,7 +70,11 @@ class Cost:
 
 
 class Running:
-    """One request under way."""
+    """One request under way.
+
+    Attributes:
+        changes: what its statements have changed at auth: tags and number of each change.
+    """
 
     def __init__(
         self, statements: Sequence[tree.Statement] = (), database: str = "", identity: Identity | None = None
@@ -80,6 +85,7 @@ class Running:
         self.cost = Cost()
         self.phase = Phase.PLANNING
         self.killed = False
+        self.changes: list[Any] = []
         self._statements = statements
         self._started = self._entered = time.monotonic()
         self._timeout: asyncio.Timeout | None = None
