@@ -612,6 +612,7 @@ async def test_a_resource_request_is_handed_to_auth(parts: Parts) -> None:
 
 async def test_what_an_answer_tells_of_its_changes_is_forgotten_before_it_is_given(parts: Parts) -> None:
     """The feed is silent here: it may be slower than the answer."""
+
     async def asked_after(change: Callable[[list[Any]], Awaitable[Any]]) -> int:
         for _ in range(2):
             await parts.ask("GET", "/api/v2/buckets", headers=TOKEN)
