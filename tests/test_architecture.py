@@ -21,8 +21,8 @@ ROOMS = {
         ("setup",),
     ),
     "query": (
-        ("config", "influxql"), ("engine",), ("render",), ("control", "reading"), ("context",), ("execute", "planning"),
-        ("evaluation", "schema"), ("administration", "removal"),
+        ("config", "influxql"), ("engine",), ("render",), ("control", "planning", "reading"), ("context",),
+        ("execute",), ("evaluation", "schema"), ("administration", "removal"),
     ),
     "storage": (
         ("config", "catalog"), ("sqlite", "state"), ("commits",), ("reading",), ("changes", "compaction", "recovery"),

@@ -14,6 +14,7 @@ from common.errors import Invalid
 from common.identity import Identity
 from common.model import Bucket
 from services.query.control.queries import Running
+from services.query.planning.prepared import Preparations
 
 if TYPE_CHECKING:
     from services.query.control.peers import Peers
@@ -53,6 +54,7 @@ class QueryContext:
         database: the parameter ``db``, "" = none. A statement's own ON or qualified name wins.
         policy: the parameter ``rp``, "" = none; it belongs to ``database`` only.
         now_ns: what ``now()`` is, ns since the epoch.
+        prepared: what is known of SELECTs that were asked before.
     """
 
     identity: Identity
@@ -65,6 +67,7 @@ class QueryContext:
     limits: SelectLimits = SelectLimits()
     peers: Peers | None = None
     origin: Origin = Origin()
+    prepared: Preparations = field(default_factory=Preparations)
 
     async def resolve(self, database: str = "", policy: str = "") -> Bucket:
         """The bucket that a statement reads from.

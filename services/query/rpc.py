@@ -24,6 +24,7 @@ from services.query.influxql.bind import parse_params
 from services.query.influxql.parser import parse
 from services.query.influxql.tokens import ParseError
 from services.query.metrics import Metrics
+from services.query.planning.prepared import Preparations
 from services.query.removal.request import Deletes
 from services.query.render import make_renderer
 from services.query.render.renderer import Style, choose_type, epoch_of
@@ -167,6 +168,7 @@ class Methods:
         self._deletes = deletes
         self._executors = executors
         self._parser = Parser()
+        self._prepared = Preparations()
         self._mappings = mappings
         self._reader = reader
         self._slots = slots
@@ -267,7 +269,7 @@ class Methods:
         await self._mappings.of_org(org_id)  # raises for an organization that is gone
         return QueryContext(
             query.identity, query.database, query.policy, query.now_ns, self._mappings, self._reader, running,
-            self._limits.select, self._peers, query.origin,
+            self._limits.select, self._peers, query.origin, self._prepared,
         )  # fmt: skip
 
 

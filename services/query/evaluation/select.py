@@ -28,7 +28,9 @@ from services.query.influxql import tree
 from services.query.influxql.pattern import compile_pattern
 from services.query.planning.check import Checked, check
 from services.query.planning.names import Expanded, Schema, expand
+from services.query.planning.now import Now
 from services.query.planning.plan import bind, output_types
+from services.query.planning.prepared import Prepared
 from services.query.render.result import ResultSeries
 
 
@@ -80,8 +82,11 @@ async def explain(statement: tree.Explain, context: QueryContext) -> AsyncIterat
 
 async def _checked(select: tree.Select, context: QueryContext) -> Checked:
     """As ``check``; a database that is not there is told before what else is wrong, as InfluxDB does."""
+    known = context.prepared.find(select)
+    if known is not None and known.checked.timeless:
+        return known.checked
     try:
-        return check(select, context.now_ns)
+        return check(select, Now(context.now_ns))
     except Invalid:
         await _find_databases(select, context)
         raise
@@ -127,6 +132,9 @@ class _Run:
         entries = await self._entries(checked)
         if not entries:
             return []
+        if len(entries) == 1 and not checked.subqueries:
+            query = self._prepared(checked, entries[0])
+            return [] if query is None else [_Planned(entries[0].name, query, entries)]
         expanded = expand(checked, [entry.schema for entry in entries], compile_pattern)
         by_name: dict[str, list[Entry]] = {}
         for entry in entries:
@@ -138,6 +146,18 @@ class _Run:
                 self._check_buckets(query)
                 planned.append(_Planned(name, query, by_name[name]))
         return planned
+
+    def _prepared(self, checked: Checked, entry: Entry) -> Query | None:
+        """What is asked of the only source; not worked out anew where the same tree has asked the same before."""
+        prepared = self._context.prepared.find(checked.select)
+        if prepared is not None and prepared.fits(checked, entry.schema):
+            query = prepared.at(checked, self._visible_from([entry]), self._context.now_ns)
+        else:
+            query = self._bind(checked, expand(checked, [entry.schema], compile_pattern), [entry])
+            self._context.prepared.keep(Prepared(checked, entry.schema, query))
+        if query is not None:
+            self._check_buckets(query)
+        return query
 
     async def described(self, checked: Checked) -> list[list[str]]:
         """What EXPLAIN says of each thing that is read, those of subqueries first."""
@@ -191,7 +211,7 @@ class _Run:
         measured = await self._context.reader.measured(bucket, name)
         if measured is None:
             return None
-        start_ns = max(checked.start_ns, self._visible_from(bucket))
+        start_ns = max(checked.start_ns, self._visible_from_of(bucket))
         schema = Schema(measured.fields(start_ns, checked.stop_ns), frozenset(measured.table.keys))
         return Entry(name, schema, measured=measured)
 
@@ -211,17 +231,21 @@ class _Run:
                 entries.append(Entry(planned.name, schema, derived=empty_source(planned.name)))
         return entries
 
-    def _visible_from(self, bucket: Bucket) -> int:
+    def _visible_from(self, entries: Sequence[Entry]) -> int:
+        """The oldest time that may be seen of any of *entries*."""
+        visible = [self._visible_from_of(entry.measured.bucket) for entry in entries if entry.measured is not None]
+        return min(visible, default=MIN_TIME_NS)
+
+    def _visible_from_of(self, bucket: Bucket) -> int:
         return self._context.now_ns - bucket.retention_ns if bucket.retention_ns else MIN_TIME_NS
 
     # ------------------------------------------------------------ planning and reading
 
     def _bind(self, checked: Checked, expanded: Expanded, entries: Sequence[Entry]) -> Query | None:
         schema = entries[0].schema if len(entries) == 1 else _united([entry.schema for entry in entries])
-        visible = [self._visible_from(entry.measured.bucket) for entry in entries if entry.measured is not None]
         max_cells = max(1, self._budget.limit_bytes // (ROW_BYTES + VALUE_BYTES * len(expanded.columns)))
         return bind(
-            checked, expanded, schema, compile_pattern, visible_from_ns=min(visible, default=MIN_TIME_NS),
+            checked, expanded, schema, compile_pattern, visible_from_ns=self._visible_from(entries),
             seed=self._context.now_ns, max_cells=max_cells,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from services.query.engine.window import Windows
 from services.query.influxql import tree
 from services.query.influxql.format import describe_expr
 from services.query.planning.fields import FieldChecker, check_count, math_arguments
+from services.query.planning.now import Now
 from services.query.planning.times import reduce_expr, split_time
 
 # Subqueries inside each other, at most: each is a level of recursion.
@@ -33,6 +34,7 @@ class Checked:
         subqueries: one for each source that is a subquery, in order.
         inherited_keys: tags that the queries around this one group by: it groups by them too.
         fill: as is to be done here: in subqueries null becomes none.
+        timeless: it holds at any time: nothing in it is worked out from ``now()``.
     """
 
     select: tree.Select
@@ -47,6 +49,12 @@ class Checked:
     has_calls: bool
     subqueries: tuple[Checked, ...] = ()
     inherited_keys: frozenset[str] = frozenset()
+    timeless: bool = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the range has a lower end at all."""
+        return self.start_ns > MIN_TIME_NS
 
     @property
     def named_keys(self) -> frozenset[str]:
@@ -54,21 +62,22 @@ class Checked:
         return self.inherited_keys | {each.name for each in self.select.dimensions if isinstance(each, tree.VarRef)}
 
 
-def check(select: tree.Select, now_ns: int) -> Checked:
+def check(select: tree.Select, now: Now) -> Checked:
     """Raises Invalid with InfluxDB's text when *select* makes no sense."""
-    return _check(select, now_ns, None, 0)
+    checked = _check(select, now, None, 0)
+    return checked if now.asked else replace(checked, timeless=True)
 
 
-def _check(select: tree.Select, now_ns: int, outer: Checked | None, depth: int) -> Checked:
+def _check(select: tree.Select, now: Now, outer: Checked | None, depth: int) -> Checked:
     if depth > MAX_DEPTH:
         raise Invalid(f"subqueries are nested deeper than {MAX_DEPTH}")
     zone_name = select.zone or (outer.select.zone if outer else None)
     zone = None if zone_name is None else ZoneInfo(zone_name)
-    condition, start_ns, last_ns = split_time(select.condition, now_ns, zone)
+    condition, start_ns, last_ns = split_time(select.condition, now, zone)
     _check_condition(condition)
-    windows = _find_windows(select, now_ns, zone)
+    windows = _find_windows(select, now, zone)
     if last_ns is None:
-        last_ns = now_ns if windows is not None else MAX_TIME_NS
+        last_ns = now.ns() if windows is not None else MAX_TIME_NS
     start_ns = MIN_TIME_NS if start_ns is None else start_ns
     fill, descending, inherited = select.fill, select.descending, False
     if outer is not None:
@@ -88,9 +97,7 @@ def _check(select: tree.Select, now_ns: int, outer: Checked | None, depth: int) 
         inherited_keys=frozenset() if outer is None else outer.named_keys,
     )  # fmt: skip
     subqueries = tuple(
-        _check(source.select, now_ns, checked, depth + 1)
-        for source in select.sources
-        if isinstance(source, tree.SubQuery)
+        _check(source.select, now, checked, depth + 1) for source in select.sources if isinstance(source, tree.SubQuery)
     )
     # Subqueries inherit windows that nothing here makes use of.
     return replace(checked, windows=windows if checker.calls else None, subqueries=subqueries)
@@ -110,7 +117,7 @@ def _check_condition(condition: tree.Expr | None) -> None:
             check_count(node.name, expected, len(node.args))
 
 
-def _find_windows(select: tree.Select, now_ns: int, zone: ZoneInfo | None) -> Windows | None:
+def _find_windows(select: tree.Select, now: Now, zone: ZoneInfo | None) -> Windows | None:
     width_ns = offset_ns = 0
     for dimension in select.dimensions:
         expr = reduce_expr(dimension, None)
@@ -128,7 +135,7 @@ def _find_windows(select: tree.Select, now_ns: int, zone: ZoneInfo | None) -> Wi
                 raise Invalid("multiple time dimensions not allowed")
             width_ns = expr.args[0].ns
             if len(expr.args) == 2:
-                offset_ns = _offset(expr.args[1], now_ns, zone)
+                offset_ns = _offset(expr.args[1], now, zone)
         elif not isinstance(expr, tree.Wildcard | tree.RegexLiteral):
             raise Invalid("only time and tag dimensions allowed")
     if width_ns <= 0:
@@ -137,7 +144,7 @@ def _find_windows(select: tree.Select, now_ns: int, zone: ZoneInfo | None) -> Wi
     return Windows(width_ns, offset_ns % width_ns, zone)
 
 
-def _offset(expr: tree.Expr, now_ns: int, zone: ZoneInfo | None) -> int:
+def _offset(expr: tree.Expr, now: Now, zone: ZoneInfo | None) -> int:
     if isinstance(expr, tree.DurationLiteral):
         return expr.ns
     if isinstance(expr, tree.Call):
@@ -145,8 +152,8 @@ def _offset(expr: tree.Expr, now_ns: int, zone: ZoneInfo | None) -> int:
             raise Invalid("time dimension offset function must be now()")
         if expr.args:
             raise Invalid("time dimension offset now() function requires no arguments")
-        return now_ns
-    reduced = reduce_expr(expr, now_ns, zone)
+        return now.ns()
+    reduced = reduce_expr(expr, now, zone)
     if isinstance(reduced, tree.DurationLiteral | tree.TimeLiteral):
         return reduced.ns
     raise Invalid("time dimension offset must be duration or now()")

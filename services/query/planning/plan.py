@@ -70,7 +70,7 @@ def bind(
         outputs=tuple(outputs),
         start_ns=checked.start_ns,
         stop_ns=checked.stop_ns,
-        bounded=checked.start_ns > MIN_TIME_NS,
+        bounded=checked.bounded,
         visible_from_ns=visible_from_ns,
         filters=tuple(binder.filters(checked.condition)),
         keys=expanded.keys,

@@ -13,6 +13,7 @@ from common.model import MAX_TIME_NS, MIN_TIME_NS
 from common.times import NS_PER_S, format_rfc3339, parse_time_string
 from services.query.influxql import tree
 from services.query.influxql.format import describe_expr
+from services.query.planning.now import Now
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _YEAR_1_NS, _YEAR_10000_NS = -62_135_596_800 * NS_PER_S, 253_402_300_800 * NS_PER_S
@@ -20,7 +21,7 @@ _NUMBERS = tree.IntegerLiteral | tree.UnsignedLiteral | tree.NumberLiteral
 
 
 def split_time(
-    condition: tree.Expr | None, now_ns: int, zone: ZoneInfo | None
+    condition: tree.Expr | None, now: Now, zone: ZoneInfo | None
 ) -> tuple[tree.Expr | None, int | None, int | None]:
     """Part a WHERE into what is no comparison with time, and the range of time.
 
@@ -29,14 +30,14 @@ def split_time(
     Returns:
         The rest, None = nothing; the first ns and the last ns of the range, None = no bound.
     """
-    bounds = _Bounds(now_ns, zone)
+    bounds = _Bounds(now, zone)
     rest = None if condition is None else bounds.take_out(condition)
     return rest, bounds.first_ns, bounds.last_ns
 
 
 class _Bounds:
-    def __init__(self, now_ns: int, zone: ZoneInfo | None) -> None:
-        self._now_ns = now_ns
+    def __init__(self, now: Now, zone: ZoneInfo | None) -> None:
+        self._now = now
         self._zone = zone
         self.first_ns: int | None = None
         self.last_ns: int | None = None
@@ -61,7 +62,7 @@ class _Bounds:
         if _is_time(expr.right):
             self._compare(_MIRRORED.get(expr.op, expr.op), expr.left)
             return None
-        return reduce_expr(expr, self._now_ns)
+        return reduce_expr(expr, self._now)
 
     def _compare(self, op: str, side: tree.Expr) -> None:
         value_ns = self._value(side)
@@ -75,7 +76,7 @@ class _Bounds:
             self.last_ns = last if self.last_ns is None else min(self.last_ns, last)
 
     def _value(self, side: tree.Expr) -> int:
-        literal = reduce_expr(side, self._now_ns, self._zone)
+        literal = reduce_expr(side, self._now, self._zone)
         if isinstance(literal, tree.StringLiteral):
             literal = _as_time(literal, self._zone) or literal
         if isinstance(literal, tree.TimeLiteral):
@@ -117,17 +118,17 @@ def _moment(ns: int) -> tree.TimeLiteral:
 # ---------------------------------------------------------------- folding
 
 
-def reduce_expr(expr: tree.Expr, now_ns: int | None, zone: ZoneInfo | None = None) -> tree.Expr:
-    """*expr* with constant parts worked out; ``now()`` too when *now_ns* is given. Depth is the parser's to bound."""
+def reduce_expr(expr: tree.Expr, now: Now | None, zone: ZoneInfo | None = None) -> tree.Expr:
+    """*expr* with constant parts worked out; ``now()`` too when *now* is given. Depth is the parser's to bound."""
     if isinstance(expr, tree.ParenExpr):
-        inner = reduce_expr(expr.expr, now_ns, zone)
+        inner = reduce_expr(expr.expr, now, zone)
         return tree.ParenExpr(inner) if isinstance(inner, tree.BinaryExpr) else inner
     if isinstance(expr, tree.Call):
-        if expr.name == "now" and not expr.args and now_ns is not None:
-            return tree.TimeLiteral(now_ns)
-        return tree.Call(expr.name, tuple(reduce_expr(arg, now_ns, zone) for arg in expr.args))
+        if expr.name == "now" and not expr.args and now is not None:
+            return tree.TimeLiteral(now.ns())
+        return tree.Call(expr.name, tuple(reduce_expr(arg, now, zone) for arg in expr.args))
     if isinstance(expr, tree.BinaryExpr):
-        left, right = reduce_expr(expr.left, now_ns, zone), reduce_expr(expr.right, now_ns, zone)
+        left, right = reduce_expr(expr.left, now, zone), reduce_expr(expr.right, now, zone)
         folded = _fold(expr.op, left, right, zone)
         return tree.BinaryExpr(expr.op, left, right) if folded is None else folded
     return expr

@@ -19,6 +19,7 @@ from common.tombstones import encode_choice
 from services.query.context import QueryContext
 from services.query.influxql import tree
 from services.query.influxql.pattern import compile_pattern
+from services.query.planning.now import Now
 from services.query.planning.times import split_time
 from services.query.reading.held import Measured, MeasurementInfo
 from services.query.reading.reader import Reader
@@ -42,7 +43,7 @@ NO_ROWS: tuple[ResultSeries, ...] = ()
 
 async def delete(statement: tree.Delete, context: QueryContext) -> AsyncIterator[ResultSeries]:
     """DELETE: of the default policy, or of that which FROM names."""
-    tags, first_ns, last_ns = split_time(statement.condition, context.now_ns, None)
+    tags, first_ns, last_ns = split_time(statement.condition, Now(context.now_ns), None)
     start_ns = MIN_TIME_NS if first_ns is None else first_ns
     stop_ns = (MAX_TIME_NS if last_ns is None else last_ns) + 1
     for mapping, sources in await _by_mapping(statement.sources, context):
@@ -53,7 +54,7 @@ async def delete(statement: tree.Delete, context: QueryContext) -> AsyncIterator
 
 async def drop_series(statement: tree.DropSeries, context: QueryContext) -> AsyncIterator[ResultSeries]:
     """DROP SERIES: of every policy, all of their time."""
-    tags, first_ns, last_ns = split_time(statement.condition, context.now_ns, None)
+    tags, first_ns, last_ns = split_time(statement.condition, Now(context.now_ns), None)
     if first_ns is not None or last_ns is not None:
         raise Invalid("DROP SERIES doesn't support time in WHERE clause")
     if not context.database:

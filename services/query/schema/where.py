@@ -19,6 +19,7 @@ from services.query.engine.frame import SeriesTable
 from services.query.influxql import tree
 from services.query.influxql.format import describe_expr
 from services.query.influxql.pattern import compile_pattern
+from services.query.planning.now import Now
 from services.query.planning.times import split_time
 
 Mask = NDArray[np.bool_]
@@ -55,7 +56,7 @@ def split_condition(condition: tree.Expr | None, now_ns: int, dialect: Dialect) 
     Raises:
         Invalid: a comparison that no tag knows, or a time that is none, with InfluxDB's text.
     """
-    tags, first_ns, last_ns = split_time(condition, now_ns, None)
+    tags, first_ns, last_ns = split_time(condition, Now(now_ns), None)
     if tags is not None:
         _check(tags, dialect)
     start = MIN_TIME_NS if first_ns is None else first_ns
