@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InfluxError
 from services.query.context import QueryContext
-from services.query.control.queries import Running
 from services.query.influxql import refused, tree
-from services.query.render.document import Document, RowCap, documents_of
+from services.query.render.document import Cutter, Document, RowCap
 from services.query.render.renderer import Renderer
 from services.query.render.result import ResultSeries, Told
 
@@ -84,17 +82,26 @@ async def execute(
         kept = len(held)
         held += renderer.begin(number)
         try:
-            async with aclosing(_documents(statement, context, limits, executors)) as documents:
-                async for document in documents:
-                    document = cap.cut(document)
-                    context.running.cost.rows_told += document.rows
-                    held += await _print(renderer, document)
-                    if limits.chunked or len(held) >= HELD_BYTES:
-                        yield bytes(held)
-                        held.clear()
-                        before = None
-                    if cap.full:
-                        break
+            series, cutter = run_statement(statement, context, executors), _cutter(statement, limits)
+            try:
+                told: Told | None = ()
+                while told is not None:
+                    # The time of whoever takes the rows does not count: the block holds no yield.
+                    with context.running.step(limits.deadline_s):
+                        told = await anext(series, None)
+                    for document in cutter.finish() if told is None else cutter.take(told):
+                        document = cap.cut(document)
+                        context.running.cost.rows_told += document.rows
+                        held += await _print(renderer, document)
+                        if limits.chunked or len(held) >= HELD_BYTES:
+                            yield bytes(held)
+                            held.clear()
+                            before = None
+                        if cap.full:
+                            told = None
+                            break
+            finally:
+                await _close(series)
             held += renderer.end()
         except InfluxError as error:
             if error.code not in STATEMENT_CODES:
@@ -115,35 +122,17 @@ async def execute(
         yield bytes(held)
 
 
-async def _documents(
-    statement: tree.Statement, context: QueryContext, limits: Limits, executors: Mapping[type, Executor]
-) -> AsyncGenerator[Document, None]:
+def _cutter(statement: tree.Statement, limits: Limits) -> Cutter:
+    if not limits.chunked:
+        return Cutter(limits.max_rows, max_cells=MAX_CELLS, together=True)
     # Only SELECT is split into chunks there; SHOW answers come in one.
-    whole = limits.chunked and not isinstance(statement, tree.Select)
-    max_cells = None if limits.chunked else MAX_CELLS
-    series = run_statement(statement, context, executors)
-    async with aclosing(_in_time(series, limits.deadline_s, context.running)) as timed:
-        documents = documents_of(timed, limits.max_rows, whole=whole, max_cells=max_cells, together=not limits.chunked)
-        async for document in documents:
-            yield document
+    return Cutter(limits.max_rows) if isinstance(statement, tree.Select) else Cutter.whole()
 
 
-async def _in_time(
-    series: AsyncIterator[ResultSeries] | AsyncIterator[list[ResultSeries]], deadline_s: float, running: Running
-) -> AsyncGenerator[Told, None]:
-    """*series*, each step of it before the deadline. Raises Invalid with InfluxDB's text after it."""
-    try:
-        while True:
-            # The time of whoever takes the rows does not count: the block holds no yield.
-            async with running.step(deadline_s):
-                item: Told | None = await anext(series, None)
-            if item is None:
-                return
-            yield item
-    finally:
-        close = getattr(series, "aclose", None)
-        if close is not None:
-            await close()
+async def _close(series: AsyncIterator[ResultSeries] | AsyncIterator[list[ResultSeries]]) -> None:
+    close = getattr(series, "aclose", None)
+    if close is not None:
+        await close()
 
 
 async def _print(renderer: Renderer, document: Document) -> bytes:

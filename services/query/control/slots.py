@@ -49,8 +49,9 @@ class Slots:
             raise Unavailable(f"too many queries are waiting: TIDEGATE_QUERY_QUEUE is {self._max_waiting}")
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._wait_s), running.step():
-                return await self._slots.acquire()
+            async with asyncio.timeout(self._wait_s):
+                with running.step():
+                    return await self._slots.acquire()
         except Invalid:
             return False
         except TimeoutError:

@@ -1,11 +1,11 @@
-"""The pieces in which a statement's answer is printed: at most so many rows each · pure but for waiting.
+"""The pieces in which a statement's answer is printed: at most so many rows each · pure.
 
 A *document* is what one chunk of a chunked answer shows. Source: spec/influxql.md, 1.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from services.query.render.result import PrintedRows, ResultColumn, ResultSeries, Told, slice_column
@@ -147,68 +147,78 @@ def _portions(parts: Sequence[ResultSeries], first: int, last: int) -> Iterator[
         yield Portion(tuple(slice_column(column, start, end) for column in columns), zone, tuple(shares))
 
 
-async def pieces_of(series: AsyncIterator[Told], chunk_rows: int, max_cells: int | None = None) -> AsyncIterator[Piece]:
-    """Cut the series of a statement into pieces of *chunk_rows* rows; the last of a series may have fewer.
+class Cutter:
+    """Cuts the series of one statement into documents, as they come.
 
     Args:
-        max_cells: series with so many columns that a piece had more cells than this get shorter pieces.
-    """
-    parts: list[ResultSeries] = []
-    count = 0
-    starts = True
-    async for told in series:
-        for item in (told,) if isinstance(told, ResultSeries) else told:
-            max_rows = chunk_rows
-            if max_cells is not None:
-                max_rows = min(chunk_rows, max(1, max_cells // max(1, len(item.columns))))
-            at = 0
-            while True:
-                if count == max_rows and at < item.rows:
-                    yield Piece(tuple(parts), starts, False)
-                    parts, count, starts = [], 0, False
-                stop = min(item.rows, at + max_rows - count)
-                if stop > at or not parts:
-                    parts.append(item if stop - at == item.rows else item.slice(at, stop))
-                count += stop - at
-                at = stop
-                if at >= item.rows:
-                    break
-            if not item.continues:
-                yield Piece(tuple(parts), starts, True)
-                parts, count, starts = [], 0, True
-    if parts:
-        yield Piece(tuple(parts), starts, True)
-
-
-async def documents_of(
-    series: AsyncIterator[Told],
-    max_rows: int,
-    *,
-    whole: bool = False,
-    max_cells: int | None = None,
-    together: bool = False,
-) -> AsyncIterator[Document]:
-    """The pieces of a statement in documents.
-
-    Args:
-        max_cells: see ``pieces_of``.
-        whole: all pieces in one document.
+        max_rows: rows of a series in one document, and of a document of several series.
+        max_cells: series with so many columns that a piece had more cells than this get shorter pieces; None = any.
         together: as many pieces a document as *max_rows* and *max_cells* allow; else one.
     """
-    if whole:
-        pieces = tuple([piece async for piece in pieces_of(series, 1 << 62)])
-        if pieces:
-            yield Document(pieces, more=False)
-        return
-    held: list[Piece] = []
-    rows = cells = 0
-    async for piece in pieces_of(series, max_rows, max_cells):
-        rows += piece.rows
-        cells += piece.cells
-        if held and not (together and rows <= max_rows and (max_cells is None or cells <= max_cells)):
-            yield Document(tuple(held), more=True)
-            held.clear()
-            rows, cells = piece.rows, piece.cells
-        held.append(piece)
-    if held:
-        yield Document(tuple(held), more=False)
+
+    def __init__(self, max_rows: int, *, max_cells: int | None = None, together: bool = False) -> None:
+        self._max_rows = max_rows
+        self._max_cells = max_cells
+        self._together = together
+        # Of the series under way: rows that make no piece yet, and whether they are its first.
+        self._parts: list[ResultSeries] = []
+        self._part_rows = 0
+        self._starts = True
+        # Pieces that make no document yet.
+        self._held: list[Piece] = []
+        self._rows = self._cells = 0
+
+    @classmethod
+    def whole(cls) -> Cutter:
+        """Puts everything into one document."""
+        return cls(1 << 62, together=True)
+
+    def take(self, told: Told) -> Iterator[Document]:
+        """The documents that are whole once *told* has come."""
+        for series in (told,) if isinstance(told, ResultSeries) else told:
+            max_rows, rows, at = self._most_rows(series), series.rows, 0
+            while True:
+                if self._part_rows == max_rows and at < rows:
+                    yield from self._add(self._cut(ends=False))
+                stop = min(rows, at + max_rows - self._part_rows)
+                if stop > at or not self._parts:
+                    self._parts.append(series if stop - at == rows else series.slice(at, stop))
+                self._part_rows += stop - at
+                at = stop
+                if at >= rows:
+                    break
+            if not series.continues:
+                yield from self._add(self._cut(ends=True))
+
+    def finish(self) -> Iterator[Document]:
+        """The rest; nothing comes after it."""
+        if self._parts:
+            yield from self._add(self._cut(ends=True))
+        if self._held:
+            yield Document(tuple(self._held), more=False)
+            self._held.clear()
+
+    def _most_rows(self, series: ResultSeries) -> int:
+        if self._max_cells is None:
+            return self._max_rows
+        return min(self._max_rows, max(1, self._max_cells // max(1, len(series.columns))))
+
+    def _cut(self, *, ends: bool) -> Piece:
+        """The rows that are kept back, as a piece."""
+        piece = Piece(tuple(self._parts), self._starts, ends)
+        self._parts, self._part_rows, self._starts = [], 0, ends
+        return piece
+
+    def _add(self, piece: Piece) -> Iterator[Document]:
+        rows, cells = piece.rows, piece.cells
+        self._rows += rows
+        self._cells += cells
+        if self._held and not self._has_room():
+            yield Document(tuple(self._held), more=True)
+            self._held.clear()
+            self._rows, self._cells = rows, cells
+        self._held.append(piece)
+
+    def _has_room(self) -> bool:
+        in_rows = self._together and self._rows <= self._max_rows
+        return in_rows and (self._max_cells is None or self._cells <= self._max_cells)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import itertools
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from common.errors import Invalid
 from common.segment import StringArray
-from services.query.render import document as documents
+from services.query.render import document as document_module
 from services.query.render import make_renderer
-from services.query.render.document import documents_of
+from services.query.render.document import Cutter, Document
 from services.query.render.renderer import CSV, JSON, MSGPACK, TEXT_CSV, Style, choose_type, epoch_of
-from services.query.render.result import Kind, ResultColumn, ResultSeries
+from services.query.render.result import Kind, ResultColumn, ResultSeries, Told
 from services.query.render.values import format_go_float, format_plain_float
 
 
@@ -42,22 +42,25 @@ def one(*columns: ResultColumn, name: str | None = "m", **more: Any) -> ResultSe
 
 
 def render(
-    series: Sequence[ResultSeries], style: Style | None = None, type: str = JSON, max_rows: int = 10_000, **more: Any
+    series: Sequence[ResultSeries],
+    style: Style | None = None,
+    type: str = JSON,
+    max_rows: int = 10_000,
+    whole: bool = False,
+    **more: Any,
 ) -> bytes:
     """The body of a request with one statement."""
     renderer = make_renderer(type, style or Style())
 
-    async def each() -> AsyncIterator[ResultSeries]:
-        for item in series:
-            yield item
+    body = renderer.begin(0)
+    cutter = Cutter.whole() if whole else Cutter(max_rows, **more)
+    for document in documents(series, cutter):
+        body += renderer.document(document)
+    return body + renderer.end() + renderer.finish()
 
-    async def run() -> bytes:
-        body = renderer.begin(0)
-        async for document in documents_of(each(), max_rows, **more):
-            body += renderer.document(document)
-        return body + renderer.end() + renderer.finish()
 
-    return asyncio.run(run())
+def documents(told: Iterable[Told], cutter: Cutter) -> list[Document]:
+    return [*chain.from_iterable(map(cutter.take, told)), *cutter.finish()]
 
 
 def string_array(values: Sequence[bytes]) -> StringArray:
@@ -234,15 +237,12 @@ def test_chunks_hold_just_so_many_rows_however_the_series_comes(lengths: list[in
 def test_wide_series_come_in_shorter_pieces_unless_chunks_were_asked_for() -> None:
     wide = one(times(*range(10)), *[floats(f"f{index}", [0.5] * 10) for index in range(4)])
 
-    async def sizes(max_cells: int | None) -> list[int]:
-        async def each() -> AsyncIterator[ResultSeries]:
-            yield wide
+    def sizes(max_cells: int | None) -> list[int]:
+        return [document.rows for document in documents([wide], Cutter(8, max_cells=max_cells))]
 
-        return [document.rows async for document in documents_of(each(), 8, max_cells=max_cells)]
-
-    assert asyncio.run(sizes(15)) == [3, 3, 3, 1]
-    assert asyncio.run(sizes(1)) == [1] * 10
-    assert asyncio.run(sizes(None)) == [8, 2]
+    assert sizes(15) == [3, 3, 3, 1]
+    assert sizes(1) == [1] * 10
+    assert sizes(None) == [8, 2]
 
 
 def test_a_whole_answer_is_one_chunk() -> None:
@@ -266,21 +266,13 @@ def test_csv_as_specified() -> None:
         [one(times(10**18), floats("free", [1e21], [True]), floats("u", [0], [False]), name="mem")],
     ]
 
-    async def run() -> bytes:
-        body = b""
-        for number, statement in enumerate(statements):
-            body += renderer.begin(number)
-
-            async def each(series: list[ResultSeries] = statement) -> AsyncIterator[ResultSeries]:
-                for item in series:
-                    yield item
-
-            async for document in documents_of(each(), 100):
-                body += renderer.document(document)
-            body += renderer.end()
-        return body + renderer.finish()
-
-    assert asyncio.run(run()).decode() == (
+    body = b""
+    for number, statement in enumerate(statements):
+        body += renderer.begin(number)
+        for document in documents(statement, Cutter(100)):
+            body += renderer.document(document)
+        body += renderer.end()
+    assert (body + renderer.finish()).decode() == (
         "name,tags,time,v\n"
         "cpu,host=a,1600000002000000001,3\n"
         'cpu,"host=a,region=x",1000000000000000000,1\n'
@@ -396,7 +388,7 @@ def test_series_that_share_columns_print_as_those_that_do_not(
     apart = [ResultSeries(each.name, each.tags, each.own_columns) for each in shared]
     more = {"max_rows": max_rows, "together": together and not chunked}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "PORTION_CELLS", portion_cells)
+        patch.setattr(document_module, "PORTION_CELLS", portion_cells)
         assert render(shared, Style(chunked=chunked), type, **more) == render(
             apart, Style(chunked=chunked), type, **more
         )
@@ -406,13 +398,10 @@ def test_short_series_are_printed_together_up_to_the_rows_and_cells_allowed() ->
     columns = (times(*range(10)), floats("f", [0.5] * 10))
     series = [one(*columns, span=(n, n + 1), tags=(("t", str(n)),)) for n in range(10)]
 
-    async def each() -> AsyncIterator[list[ResultSeries]]:
-        yield series
+    def pieces(max_rows: int, max_cells: int) -> list[int]:
+        made = documents([series], Cutter(max_rows, max_cells=max_cells, together=True))
+        return [len(document.pieces) for document in made]
 
-    async def pieces(max_rows: int, max_cells: int) -> list[int]:
-        made = documents_of(each(), max_rows, max_cells=max_cells, together=True)
-        return [len(document.pieces) async for document in made]
-
-    assert asyncio.run(pieces(4, 100)) == [4, 4, 2]
-    assert asyncio.run(pieces(100, 6)) == [3, 3, 3, 1]
-    assert asyncio.run(pieces(100, 100)) == [10]
+    assert pieces(4, 100) == [4, 4, 2]
+    assert pieces(100, 6) == [3, 3, 3, 1]
+    assert pieces(100, 100) == [10]
