@@ -20,7 +20,12 @@ from services.query.engine.vectors import Mask
 
 @dataclass(slots=True)
 class Task:
-    """A query over a source, in two steps, so that its size is known before the work is begun."""
+    """A query over a source, in two steps, so that its size is known before the work is begun.
+
+    Attributes:
+        wanted: series that its conditions leave, if they are known already.
+        chosen: what ``choose`` has found.
+    """
 
     query: Query
     source: Source
@@ -34,7 +39,8 @@ class Task:
             self.source = with_tag_columns(self.source, query.fields)
             # The ends of series that LIMIT may leave are sought by their values; here rows without any count too.
             query = replace(query, limit=0)
-        self.wanted = choose_series(self.source, query)
+        if self.wanted is None:
+            self.wanted = choose_series(self.source, query)
         self.chosen = choose_all(self.source, query, self.wanted, query.start_ns, query.stop_ns)
         return sum(len(rows) for rows in self.chosen)
 

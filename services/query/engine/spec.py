@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from common.model import MIN_TIME_NS, FieldType
-from services.query.engine.expressions import Expression
+from services.query.engine.expressions import Expression, has_pattern
 from services.query.engine.window import Windows
 
 
@@ -87,7 +88,7 @@ class Filter:
         return all(leaf.kind is not RefKind.FIELD for leaf in self.leaves)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Query:
     """One SELECT over one source.
 
@@ -130,12 +131,38 @@ class Query:
     derived: bool = False
     elsewhere: frozenset[str] = frozenset()
 
-    @property
+    # What follows hangs on no time, so that ``at`` may hand it on.
+
+    @cached_property
     def fields(self) -> frozenset[str]:
         """Names of the columns that ``leaves`` read as fields."""
         refs = [leaf.column if isinstance(leaf, Call) else leaf for leaf in self.leaves]
         return frozenset(ref.name for ref in refs if ref.kind is RefKind.FIELD)
 
-    @property
+    @cached_property
     def calls(self) -> tuple[Call, ...]:
         return tuple(leaf for leaf in self.leaves if isinstance(leaf, Call))
+
+    @cached_property
+    def fields_read(self) -> tuple[str, ...]:
+        """The fields that have to be read for leaves and filters, sorted."""
+        refs = [leaf for condition in self.filters for leaf in condition.leaves]
+        for leaf in self.leaves:
+            while isinstance(leaf, Call):
+                refs += leaf.tags
+                leaf = leaf.argument
+            refs.append(leaf)
+        return tuple(sorted({ref.name for ref in refs if ref.kind is RefKind.FIELD}))
+
+    @cached_property
+    def has_pattern(self) -> bool:
+        """Whether a condition holds a regular expression."""
+        return any(has_pattern(condition.expression) for condition in self.filters)
+
+    def at(self, start_ns: int, stop_ns: int, bounded: bool, visible_from_ns: int, seed: int) -> Query:
+        """The same query at other times."""
+        # Not dataclasses.replace, which takes ten times as long for so many attributes.
+        other = object.__new__(Query)
+        times = {"start_ns": start_ns, "stop_ns": stop_ns, "bounded": bounded, "visible_from_ns": visible_from_ns}
+        other.__dict__.update(self.__dict__, **times, seed=seed)
+        return other

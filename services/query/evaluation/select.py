@@ -16,9 +16,7 @@ from common.errors import Invalid
 from common.model import MIN_TIME_NS, Bucket, FieldType
 from services.query.context import QueryContext
 from services.query.control.queries import Phase
-from services.query.engine.answers import Answer
 from services.query.engine.derive import derive, empty_source
-from services.query.engine.run import Task
 from services.query.engine.spec import Query
 from services.query.evaluation import explain as explained
 from services.query.evaluation.portions import ROW_BYTES, VALUE_BYTES
@@ -52,13 +50,16 @@ async def select_together(statement: tree.Select, context: QueryContext) -> Asyn
     checked = await _checked(statement, context)
     with context.reader.budget.claim() as claim:
         held: list[ResultSeries] = []
-        async with aclosing(_Run(context, claim).answers(checked)) as answers:
-            async for name, task, answer in answers:
-                following = tell(name, task, answer, checked.select.zone)
-                if held and following:
-                    held[-1] = replace(held[-1], continues=_goes_on(held[-1], following[0]))
-                    yield held
-                held = following or held
+        work = Work(context)
+        # In the order of names; backward in time: reversed.
+        for planned in await _Planner(context, claim, work).plan(checked):
+            async with aclosing(work.answers(planned.query, planned.entries)) as answers:
+                async for task, answer in answers:
+                    following = tell(planned.name, task, answer, checked.select.zone)
+                    if held and following:
+                        held[-1] = replace(held[-1], continues=_goes_on(held[-1], following[0]))
+                        yield held
+                    held = following or held
         if held:
             yield held
 
@@ -75,7 +76,7 @@ async def explain(statement: tree.Explain, context: QueryContext) -> AsyncIterat
         return
     checked = await _checked(statement.select, context)
     with context.reader.budget.claim() as claim:
-        table = explained.plan_table(await _Run(context, claim).described(checked))
+        table = explained.plan_table(await _Planner(context, claim, Work(context)).described(checked))
     if table is not None:
         yield table
 
@@ -110,23 +111,16 @@ class _Planned:
     entries: Sequence[Entry]
 
 
-class _Run:
-    """Runs one SELECT with its subqueries, whose answers are counted in *claim*."""
+class _Planner:
+    """Plans one SELECT. Its subqueries are run for it; their answers are counted in *claim*."""
 
-    def __init__(self, context: QueryContext, claim: Claim) -> None:
+    def __init__(self, context: QueryContext, claim: Claim, work: Work) -> None:
         self._context = context
         self._claim = claim
         self._budget = context.reader.budget
-        self._work = Work(context)
+        self._work = work
 
-    async def answers(self, checked: Checked) -> AsyncGenerator[tuple[str, Task, Answer], None]:
-        """The answers over each measurement, in the order of names (backward in time: reversed)."""
-        for planned in await self._plan(checked):
-            async with aclosing(self._work.answers(planned.query, planned.entries)) as answers:
-                async for task, answer in answers:
-                    yield planned.name, task, answer
-
-    async def _plan(self, checked: Checked) -> list[_Planned]:
+    async def plan(self, checked: Checked) -> list[_Planned]:
         """What is asked of each measurement. Types are checked for all before the first row is told."""
         self._context.running.enter(Phase.PLANNING)
         entries = await self._entries(checked)
@@ -218,7 +212,7 @@ class _Run:
     async def _derived(self, checked: Checked) -> list[Entry]:
         """The answers of a subquery as sources; one without rows has its columns all the same."""
         entries: list[Entry] = []
-        for planned in await self._plan(checked):
+        for planned in await self.plan(checked):
             schema, before = _schema_of(planned.query), len(entries)
             async with aclosing(self._work.answers(planned.query, planned.entries)) as answers:
                 async for task, answer in answers:

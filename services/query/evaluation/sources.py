@@ -17,12 +17,11 @@ from services.query.context import QueryContext
 from services.query.control.queries import Phase
 from services.query.engine.answers import Answer
 from services.query.engine.derive import combine, split_by_columns
-from services.query.engine.expressions import has_pattern
 from services.query.engine.fold import Fold
 from services.query.engine.frame import Piece, gather_piece
 from services.query.engine.run import Task
 from services.query.engine.scan import Source, choose_series
-from services.query.engine.spec import Call, Query, Ref, RefKind
+from services.query.engine.spec import Call, Query
 from services.query.engine.vectors import Mask
 from services.query.evaluation import newest, statistics
 from services.query.evaluation.ends import find_ends
@@ -91,17 +90,34 @@ class Work:
         cost = self._context.running.cost
         scanned = cost.rows_scanned
         for part, suffices in await self._tries(query, entries, wanted):
-            async with aclosing(self._answers(part, entries, wanted)) as found:
-                told = [each async for each in found]
+            told = await self._gathered(part, entries, wanted)
             if suffices([answer for _, answer in told]):
                 for each in told:
                     yield each
                 return
             # Rows that are looked at again count once towards the limit of points.
             cost.rows_scanned = scanned
-        async with aclosing(self._answers(query, entries, wanted)) as found:
+        portions, known = await self._cut(query, entries, wanted)
+        if not portions:
+            task, answer = await self._whole(query, entries, wanted, known)
+            with self._held(_answer_bytes(answer)):
+                if len(answer):
+                    yield task, answer
+            return
+        async with aclosing(self._in_portions(query, entries, portions)) as found:
             async for each in found:
                 yield each
+
+    async def _gathered(
+        self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None]
+    ) -> list[tuple[Task, Answer]]:
+        """As ``answers``, all together and without tries."""
+        portions, known = await self._cut(query, entries, wanted)
+        if portions:
+            async with aclosing(self._in_portions(query, entries, portions)) as found:
+                return [each async for each in found]
+        task, answer = await self._whole(query, entries, wanted, known)
+        return [(task, answer)] if len(answer) else []
 
     async def _tries(
         self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None]
@@ -116,25 +132,34 @@ class Work:
         ends = find() if quick else await asyncio.to_thread(find)
         return [] if ends is None else [(ends.query, ends.suffices)]
 
-    async def _answers(
+    async def _cut(
         self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None]
-    ) -> AsyncGenerator[tuple[Task, Answer], None]:
+    ) -> tuple[list[Portion], statistics.Told | None]:
+        """The portions in which the rows are worked out, none = as a whole, with what statistics tell of them then."""
         only = entries[0].measured if len(entries) == 1 else None
-        told = None if only is None else await self._told(query, only)
-        left = only if only is None or told is None else replace(only, shards=told.rest)
-        portions = [] if left is None else await self._portions(query, left, wanted[0])
-        if portions and only is not None and told is not None:
+        if only is None:
+            return [], None
+        told = await self._told(query, only)
+        portions = await self._portions(query, only if told is None else replace(only, shards=told.rest), wanted[0])
+        if portions and told is not None:
             # Between two portions segments may be replaced: what is told of and what is read would not fit together.
             portions = await self._portions(query, only, wanted[0])
-        if only is None or not portions:
-            self._enter(Phase.READING)
-            task = await self._task(query, entries, told)
-            answer = await self._work(task)
-            with self._held(_answer_bytes(answer)):
-                if len(answer):
-                    yield task, answer
-            return
-        names, read = fields_read(query), range_read(query)
+        return portions, told
+
+    async def _whole(
+        self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None], told: statistics.Told | None
+    ) -> tuple[Task, Answer]:
+        self._enter(Phase.READING)
+        task = await self._task(query, entries, wanted, told)
+        return task, await self._work(task)
+
+    async def _in_portions(
+        self, query: Query, entries: Sequence[Entry], portions: Iterable[Portion]
+    ) -> AsyncGenerator[tuple[Task, Answer], None]:
+        """The answers of the portions of the only source."""
+        only = entries[0].measured
+        assert only is not None
+        names, read = query.fields_read, range_read(query)
         self._count_needs(only, names, *read)
         # The conditions on tags have chosen the series already.
         query = replace(query, filters=tuple(each for each in query.filters if not each.only_tags))
@@ -154,7 +179,7 @@ class Work:
 
     async def _read_told(self, query: Query, measured: Measured, told: statistics.Told) -> Source:
         """What *told* leaves to be read, and what it tells."""
-        names, read = fields_read(query), range_read(query)
+        names, read = query.fields_read, range_read(query)
         rest = replace(measured, shards=told.rest)
         self._count_needs(rest, names, *read)
         found, pieces = await self._read(query, rest, names, *read)
@@ -190,7 +215,7 @@ class Work:
             for segment in found
         ]
         room = Room.of(self._budget.limit_bytes)
-        fields = len(fields_read(query))
+        fields = len(query.fields_read)
 
         def plan() -> list[Portion]:
             return plan_portions(query, measured.table.group(query.keys), wanted, segments, read, fields, room)
@@ -270,7 +295,8 @@ class Work:
         """The series to be read, None = all; counted before rows are read."""
         limit = self._context.limits.series
         cost = self._context.running.cost
-        source, asked = Source(measured.name, measured.table, ()), replace(query, slimit=0, soffset=0)
+        source = Source(measured.name, measured.table, ())
+        asked = replace(query, slimit=0, soffset=0) if query.slimit or query.soffset else query
         if _is_quick(query, measured.table.count):
             wanted = choose_series(source, asked)
         else:
@@ -304,8 +330,10 @@ class Work:
 
     # ------------------------------------------------------------ as a whole
 
-    async def _task(self, query: Query, entries: Sequence[Entry], told: statistics.Told | None) -> Task:
-        names = fields_read(query)
+    async def _task(
+        self, query: Query, entries: Sequence[Entry], wanted: Sequence[Mask | None], told: statistics.Told | None
+    ) -> Task:
+        names = query.fields_read
         start_ns, stop_ns = range_read(query)
         sources = []
         for entry in entries:
@@ -318,7 +346,10 @@ class Work:
                 self._count_needs(entry.measured, names, start_ns, stop_ns)
                 measured, pieces = await self._read(query, entry.measured, names, start_ns, stop_ns)
                 sources.append(Source(entry.name, measured.table, pieces))
-        return Task(query, combine(sources))
+        source, only = combine(sources), entries[0].measured if len(entries) == 1 else None
+        if only is not None and source.table is only.table and not (query.slimit or query.soffset):
+            return Task(query, source, wanted[0])
+        return Task(query, source)
 
     async def _work(self, task: Task, run: Callable[[Task], Answer] | None = None) -> Answer:
         run = run or Task.run
@@ -342,7 +373,7 @@ class Work:
 
 def _is_quick(query: Query, series: int) -> bool:
     """Whether the choice of series is no work for a thread: patterns are linear, but some take long for each letter."""
-    return series <= SERIES_ON_LOOP and not any(has_pattern(condition.expression) for condition in query.filters)
+    return series <= SERIES_ON_LOOP and not query.has_pattern
 
 
 def _gather(pieces: Iterable[Piece], portion: Portion, start_ns: int, stop_ns: int) -> list[Piece]:
@@ -356,17 +387,6 @@ def _answer_bytes(answer: Answer) -> int:
 
 
 # ---------------------------------------------------------------- what a query reads
-
-
-def fields_read(query: Query) -> list[str]:
-    """The fields that *query* reads, sorted."""
-    refs: list[Ref] = [leaf for condition in query.filters for leaf in condition.leaves]
-    for leaf in query.leaves:
-        while isinstance(leaf, Call):
-            refs += leaf.tags
-            leaf = leaf.argument
-        refs.append(leaf)
-    return sorted({ref.name for ref in refs if ref.kind is RefKind.FIELD})
 
 
 def range_read(query: Query) -> Range:

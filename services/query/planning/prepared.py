@@ -7,7 +7,7 @@ those are the same, so is the query but for its times.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from services.query.engine.kept import Kept
 from services.query.engine.spec import Query
@@ -43,10 +43,7 @@ class Prepared:
         """The query with the times of *checked*, which fits."""
         if self.query is None:
             return None
-        start_ns, stop_ns, bounded = checked.start_ns, checked.stop_ns, checked.bounded
-        return replace(
-            self.query, start_ns=start_ns, stop_ns=stop_ns, bounded=bounded, visible_from_ns=visible_from_ns, seed=seed
-        )
+        return self.query.at(checked.start_ns, checked.stop_ns, checked.bounded, visible_from_ns, seed)
 
 
 class Preparations:

@@ -178,7 +178,8 @@ class Reader:
                     return measured, []
                 measured = newer
                 continue
-            measured = replace(measured, table=held.index.table)
+            if measured.table is not held.index.table:
+                measured = replace(measured, table=held.index.table)
             return measured, [piece for unit, shard in found if (piece := _piece(unit, names, shard)) is not None]
         raise Unavailable("cannot read: segments are replaced faster than they can be read")
 

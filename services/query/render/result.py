@@ -107,6 +107,8 @@ class ResultSeries:
 def slice_column(column: ResultColumn, start: int, stop: int) -> ResultColumn:
     """Rows ``start:stop`` of *column*, sharing its arrays."""
     values = column.values
+    if not start and stop == len(values):
+        return column
     sliced = StringArray(values.offsets[start : stop + 1], values.data) if isinstance(values, StringArray) else (
         values[start:stop]
     )  # fmt: skip
