@@ -16,7 +16,7 @@ from common.errors import Unavailable, error_of
 from common.log import get_logger
 from common.rpc import small, wire
 from common.rpc.clock import now_ms
-from common.rpc.connections import CONNECT_TIMEOUT_S, Connections, find_place
+from common.rpc.connections import CONNECT_TIMEOUT_S, Connection, Connections, find_place
 from common.rpc.parts import MAX_PART_BYTES, Pieces, iter_parts, read_part
 from common.rpc.wire import STATUS_OF_ERROR, Buffer, Keys
 
@@ -27,7 +27,7 @@ INLINE_CALL_BYTES = 4 << 20
 STREAMED_PART_BYTES = 1 << 20
 
 # How an answer fails to come.
-_BROKEN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, asyncio.IncompleteReadError, OSError)
+_BROKEN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, EOFError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,16 @@ class StreamedAnswer:
             yield part
         if part.code != wire.END_CODE or not await self._pieces.at_end():
             raise Unavailable("an answer did not end as it should")
+
+    async def whole(self) -> Answer:
+        """The answer with all of its parts."""
+        at_hand = self._pieces.at_hand()
+        if at_hand is None:
+            return Answer(self.head, [part async for part in self.parts()])
+        parts, closing = wire.split_parts(*at_hand)
+        if closing.code != wire.END_CODE:
+            raise Unavailable("an answer did not end as it should")
+        return Answer(self.head, parts)
 
 
 class RpcClient:
@@ -110,13 +120,27 @@ class RpcClient:
         pause_s = 0.05
         while True:
             try:
-                async with self.stream(url, method, head, parts, timeout_s=timeout_s) as answer:
-                    return Answer(answer.head, [part async for part in answer.parts()])
+                return await self._call(url, method, head, parts, timeout_s)
             except Unavailable as error:
                 if error.details.get("answered") or clock_s() + pause_s > deadline:
                     raise
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 1.0)
+
+    async def _call(self, url: str, method: str, head: Any, parts: Sequence[Buffer], timeout_s: float) -> Answer:
+        place = find_place(url)
+        if place is None:
+            async with self.stream(url, method, head, parts, timeout_s=timeout_s) as answer:
+                return await answer.whole()
+        encoded = await self._encode(method, head, parts, [])
+        try:
+            connection = await self._pool.acquire(place)
+            try:
+                return await (await self._ask(connection, method, encoded, timeout_s)).whole()
+            finally:
+                self._pool.release(connection)
+        except _BROKEN as error:
+            raise _unreachable(method, error) from error
 
     @asynccontextmanager
     async def stream(
@@ -133,27 +157,16 @@ class RpcClient:
         *timeout_s* bounds the wait for each piece of the answer, not the whole of it; None = no bound (feeds).
         An exception raised by *parts* itself ends the call and is raised here.
         """
-        if self._session is None or self._connections is None:
-            raise RuntimeError("the RPC client is not open")
-        audience = method.partition(".")[0]
         source_error: list[BaseException] = []
         encoded = await self._encode(method, head, parts, source_error)
         place = find_place(url)
         try:
             if place is not None and encoded.size is not None:
-                connection = await self._connections.acquire(place)
+                connection = await self._pool.acquire(place)
                 try:
-                    request_head = small.request_head(
-                        place.host_header, method, encoded.claim, encoded.head_size, encoded.size
-                    )
-                    answered = await connection.ask(request_head, encoded.pieces, timeout_s)
-                    if isinstance(answered, small.SmallAnswer):
-                        pieces, size = Pieces.of(answered.body), answered.head_size
-                    else:
-                        pieces, size = Pieces(answered.content), _head_size(answered.headers)
-                    yield StreamedAnswer(await _read_answer_head(answered.status, size, pieces, method), pieces)
+                    yield await self._ask(connection, method, encoded, timeout_s)
                 finally:
-                    self._connections.release(connection)
+                    self._pool.release(connection)
             else:
                 timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
                 target, data = f"{url}{small.PATH}{method}", iter_parts(encoded.pieces)
@@ -162,7 +175,7 @@ class RpcClient:
                     wire.HEAD_HEADER: str(encoded.head_size),
                     "Content-Type": wire.CONTENT_TYPE,
                 }
-                async with self._session.post(target, data=data, headers=headers, timeout=timeout) as response:
+                async with self._general.post(target, data=data, headers=headers, timeout=timeout) as response:
                     pieces = Pieces(response.content)
                     size = _head_size(response.headers)
                     answer_head = await _read_answer_head(response.status, size, pieces, method)
@@ -170,7 +183,32 @@ class RpcClient:
         except _BROKEN as error:
             if source_error:
                 raise source_error[0] from None
-            raise Unavailable(f"cannot reach {audience}: {type(error).__name__}") from error
+            raise _unreachable(method, error) from error
+
+    async def _ask(
+        self, connection: Connection, method: str, encoded: _Encoded, timeout_s: float | None
+    ) -> StreamedAnswer:
+        """Send a call whose size is known over *connection*, and read the head of its answer."""
+        assert encoded.size is not None
+        head = small.request_head(connection.place.host_header, method, encoded.claim, encoded.head_size, encoded.size)
+        answered = await connection.ask(head, encoded.pieces, timeout_s)
+        if isinstance(answered, small.SmallAnswer):
+            pieces, size = Pieces.of(answered.body), answered.head_size
+        else:
+            pieces, size = Pieces(answered.content), _head_size(answered.headers)
+        return StreamedAnswer(await _read_answer_head(answered.status, size, pieces, method), pieces)
+
+    @property
+    def _pool(self) -> Connections:
+        if self._connections is None:
+            raise RuntimeError("the RPC client is not open")
+        return self._connections
+
+    @property
+    def _general(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the RPC client is not open")
+        return self._session
 
     async def _encode(self, method: str, head: Any, parts: Parts, source_error: list[BaseException]) -> _Encoded:
         """A signed call; an exception that streamed *parts* raise is put into *source_error*."""
@@ -178,7 +216,10 @@ class RpcClient:
         nonce = secrets.token_bytes(wire.NONCE_BYTES)
         expires_ms = now_ms() + wire.LIFETIME_MS
         audience = method.partition(".")[0]
-        claim = wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded)
+        form = wire.SEALED if parts or not isinstance(parts, Sequence) else wire.BARE
+        claim = wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded, form)
+        if form is wire.BARE:
+            return _Encoded(claim, len(encoded), (encoded, wire.END), len(encoded) + len(wire.END))
         if isinstance(parts, Streamed):
             size = len(encoded) + wire.framed_bytes(parts.size, STREAMED_PART_BYTES)
             framed = wire.frame(self._keys.signing, nonce, encoded, parts.pieces, parts.size, STREAMED_PART_BYTES)
@@ -224,6 +265,10 @@ async def _stream_call(
         seal.add(part)
         yield wire.part_prefix(len(part)) + part
     yield wire.SEAL_PREFIX + seal.finish()
+
+
+def _unreachable(method: str, error: BaseException) -> Unavailable:
+    return Unavailable(f"cannot reach {method.partition('.')[0]}: {type(error).__name__}")
 
 
 def _head_size(headers: Mapping[str, str]) -> int:

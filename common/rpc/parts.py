@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
-from dataclasses import dataclass
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader
 
 from common.errors import Invalid, TooLarge
-from common.rpc.wire import Buffer
+from common.rpc.wire import Buffer, Closing
 
 MAX_PART_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    code: int
-    payload: bytes
 
 
 class Pieces:
@@ -36,6 +29,10 @@ class Pieces:
         pieces = cls(EMPTY_PAYLOAD)
         pieces._piece = body
         return pieces
+
+    def at_hand(self) -> tuple[bytes, int] | None:
+        """The body and how far it is read, where it is all there."""
+        return (self._piece, self._at) if self._content is EMPTY_PAYLOAD else None
 
     async def take(self, size: int) -> bytes:
         """The next *size* bytes. Raises IncompleteReadError on a cut."""

@@ -16,7 +16,7 @@ from common.log import get_logger
 from common.messages import CALLERS
 from common.rpc import small, wire
 from common.rpc.clock import now_ms
-from common.rpc.parts import MAX_PART_BYTES, Closing, Pieces, iter_parts, read_part, read_prefix
+from common.rpc.parts import MAX_PART_BYTES, Pieces, iter_parts, read_part, read_prefix
 from common.rpc.small import PATH
 from common.rpc.wire import STATUS_OF_ERROR, Buffer, Keys
 
@@ -37,54 +37,50 @@ class Call:
 
     def __init__(
         self,
-        caller: str,
+        claim: wire.CallClaim,
         head: Any,
         pieces: Pieces,
         key: bytes,
-        nonce: bytes,
         content_length: int | None = None,
     ) -> None:
-        self.caller = caller
+        self.caller = claim.caller
         self.head = head
         self.content_length = content_length
         self._pieces = pieces
-        self._key = key
-        self._nonce = nonce
-        self._sealed = False
+        # None: the call says that it has no parts.
+        self._seal = wire.Seal(key, claim.nonce) if claim.form == wire.SEALED else None
+        self._checked = False
 
     async def iter_parts(self, max_part_bytes: int = MAX_PART_BYTES) -> AsyncIterator[bytes]:
         """Parts as they arrive. Nothing may be *done* with them before the iteration has ended: only then is the
         seal checked (Unauthorized if it is wrong, Invalid if the body is cut or is no sequence of parts)."""
-        seal = wire.Seal(self._key, self._nonce)
         with _cut_is_invalid():
-            while not isinstance(part := await read_part(self._pieces, max_part_bytes), Closing):
-                seal.add(part)
+            while not isinstance(part := await read_part(self._pieces, max_part_bytes), wire.Closing):
+                self._expect_part().add(part)
                 yield part
-        await self._check_end(part, seal)
+        await self._check_end(part)
 
     async def iter_pieces(self) -> AsyncIterator[Buffer]:
         """What the parts hold, in pieces as they arrive, without regard to where a part ends; otherwise as
         ``iter_parts``: large parts are not put together first."""
-        seal = wire.Seal(self._key, self._nonce)
         with _cut_is_invalid():
-            while not isinstance(left := await read_prefix(self._pieces, MAX_PART_BYTES), Closing):
+            while not isinstance(left := await read_prefix(self._pieces, MAX_PART_BYTES), wire.Closing):
+                seal = self._expect_part()
                 seal.begin(left)
                 while left:
                     piece = await self._pieces.take_some(left)
                     left -= len(piece)
                     seal.update(piece)
                     yield piece
-        await self._check_end(left, seal)
-
-    async def _check_end(self, closing: Closing, seal: wire.Seal) -> None:
-        if closing.code != wire.SEAL_CODE or not secrets.compare_digest(closing.payload, seal.finish()):
-            raise Unauthorized("the seal of the call is wrong")
-        if not await self._pieces.at_end():
-            raise Invalid("bytes after the seal of a call")
-        self._sealed = True
+        await self._check_end(left)
 
     async def parts(self, max_bytes: int = 1 << 30, max_part_bytes: int = MAX_PART_BYTES) -> list[bytes]:
         """All parts, checked; TooLarge past *max_bytes* in sum."""
+        at_hand = self._parts_at_hand()
+        if at_hand is not None:
+            if sum(map(len, at_hand)) > max_bytes or any(len(part) > max_part_bytes for part in at_hand):
+                raise TooLarge(f"a call of over {max_bytes} bytes, or a part of over {max_part_bytes}")
+            return at_hand
         parts = []
         total = 0
         async for part in self.iter_parts(max_part_bytes):
@@ -95,17 +91,51 @@ class Call:
         return parts
 
     async def finish(self) -> None:
-        """Check the seal of a call whose handler wants no parts."""
-        if not self._sealed:
+        """Check the end of a call whose handler wants no parts."""
+        if self._checked:
+            return
+        at_hand = self._parts_at_hand()
+        if at_hand is None:
             async for _ in self.iter_parts():
                 raise Invalid("a part in a call that takes none")
+        elif at_hand:
+            raise Invalid("a part in a call that takes none")
+
+    def _parts_at_hand(self) -> list[bytes] | None:
+        """As ``parts`` where the whole body has come; None where it is on its way."""
+        at_hand = self._pieces.at_hand()
+        if at_hand is None:
+            return None
+        with _cut_is_invalid():
+            parts, closing = wire.split_parts(*at_hand)
+        for part in parts:
+            self._expect_part().add(part)
+        self._check_closing(closing)
+        return parts
+
+    def _expect_part(self) -> wire.Seal:
+        """What the next part is added to."""
+        if self._seal is None:
+            raise Unauthorized("a part in a call that says it has none")
+        return self._seal
+
+    async def _check_end(self, closing: wire.Closing) -> None:
+        self._check_closing(closing)
+        if not await self._pieces.at_end():
+            raise Invalid("bytes after the end of a call")
+
+    def _check_closing(self, closing: wire.Closing) -> None:
+        code, payload = (wire.END_CODE, b"") if self._seal is None else (wire.SEAL_CODE, self._seal.finish())
+        if closing.code != code or not secrets.compare_digest(closing.payload, payload):
+            raise Unauthorized("the seal of the call is wrong")
+        self._checked = True
 
 
 @contextmanager
 def _cut_is_invalid() -> Iterator[None]:
     try:
         yield
-    except asyncio.IncompleteReadError:
+    except EOFError:
         raise Invalid("the body of a call is cut") from None
 
 
@@ -187,7 +217,7 @@ class RpcServer:
         handler = self._handlers.get(method.partition(".")[2])
         if handler is None:
             raise Invalid(f"no method {method}")
-        return Call(claim.caller, wire.decode_head(head), pieces, key, claim.nonce, size), handler
+        return Call(claim, wire.decode_head(head), pieces, key, size), handler
 
     async def _run(self, method: str, call: Call, handler: Handler, sink: Sink) -> tuple[int, int, bytes] | None:
         """The answer of *handler*: status, size of its head, body; None when *sink* has taken it.

@@ -3,15 +3,16 @@
 A call or answer is a sequence of msgpack objects: the *head* (any object), then *parts* (bin objects), then one
 closing ext object. Names that are not UTF-8 travel as str with surrogate escapes.
 
-    call    = head part* seal              ; lengths of head in the header X-Tidegate-Head
+    call    = head part* seal | head end   ; length of head in the header X-Tidegate-Head
     answer  = head part* end
     part    = bin8 | bin16 | bin32
     seal    = ext8 len=16 type=1 Poly1305(HMAC-SHA256(key, "parts" nonce), part payloads, each behind its length)
     end     = ext8 len=0  type=2
 
-The header ``X-Tidegate-Call: 1 <caller> <expires_ms> <nonce> <mac>`` holds an HMAC-SHA256 over version, method,
-audience, caller, expiry, nonce and SHA-256(head). A receiver reads nothing but the head before it has checked the
-MAC, and acts on no part before it has checked the seal. Source: docs/rpc.md.
+The header ``X-Tidegate-Call: <form> <caller> <expires_ms> <nonce> <mac>`` holds an HMAC-SHA256 over form, method,
+audience, caller, expiry, nonce and SHA-256(head). The form is 1 for a call that a seal closes, 2 for one that has no
+parts and so needs none. A receiver reads nothing but the head before it has checked the MAC, and acts on no part before
+it has checked the seal. Source: docs/rpc.md.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ MAX_HEAD_BYTES = 4 << 20
 NONCE_BYTES = 16
 SEAL_BYTES = 16
 SEAL_CODE, END_CODE = 1, 2
+SEALED, BARE = "1", "2"
 SEAL_PREFIX = bytes((0xC7, SEAL_BYTES, SEAL_CODE))
 END = bytes((0xC7, 0, END_CODE))
 # Any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
@@ -59,6 +61,7 @@ class Keys:
 class CallClaim:
     """What the header of a call says; nothing in it is true before ``verify_call``."""
 
+    form: str
     caller: str
     expires_ms: int
     nonce: bytes
@@ -125,20 +128,22 @@ class Seal:
         return self._mac.finalize()
 
 
-def sign_call(keys: Keys, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer) -> str:
-    """The value of the ``X-Tidegate-Call`` header for one call."""
-    mac = _mac(keys.signing, method, audience, caller, expires_ms, nonce, head)
-    return f"1 {caller} {expires_ms} {nonce.hex()} {mac.hex()}"
+def sign_call(
+    keys: Keys, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer, form: str = SEALED
+) -> str:
+    """The value of the ``X-Tidegate-Call`` header for one call; *form*: ``BARE`` if it has no parts."""
+    mac = _mac(keys.signing, form, method, audience, caller, expires_ms, nonce, head)
+    return f"{form} {caller} {expires_ms} {nonce.hex()} {mac.hex()}"
 
 
 def parse_claim(header: str) -> CallClaim:
     """Read the header of a call. Raises Unauthorized when it has another form."""
     try:
-        version, caller, expires, nonce, mac = header.split(" ")
-        claim = CallClaim(caller, int(expires), bytes.fromhex(nonce), bytes.fromhex(mac))
+        form, caller, expires, nonce, mac = header.split(" ")
+        claim = CallClaim(form, caller, int(expires), bytes.fromhex(nonce), bytes.fromhex(mac))
     except ValueError:
         raise Unauthorized("the call is not signed") from None
-    if version != "1" or len(claim.nonce) != NONCE_BYTES:
+    if form not in (SEALED, BARE) or len(claim.nonce) != NONCE_BYTES:
         raise Unauthorized("the call is not signed")
     return claim
 
@@ -154,14 +159,16 @@ def verify_call(keys: Keys, claim: CallClaim, method: str, audience: str, head: 
     if not now_ms < claim.expires_ms <= now_ms + LIFETIME_MS + MAX_SKEW_MS:
         raise Unauthorized("the call has expired")
     for key in keys.accepted:
-        expected = _mac(key, method, audience, claim.caller, claim.expires_ms, claim.nonce, head)
+        expected = _mac(key, claim.form, method, audience, claim.caller, claim.expires_ms, claim.nonce, head)
         if hmac.compare_digest(expected, claim.mac):
             return key
     raise Unauthorized("the signature of the call is wrong")
 
 
-def _mac(key: bytes, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer) -> bytes:
-    text = f"tidegate-call\n1\n{method}\n{audience}\n{caller}\n{expires_ms}\n".encode()
+def _mac(
+    key: bytes, form: str, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer
+) -> bytes:
+    text = f"tidegate-call\n{form}\n{method}\n{audience}\n{caller}\n{expires_ms}\n".encode()
     return hmac.digest(key, text + nonce + hashlib.sha256(head).digest(), "sha256")
 
 
@@ -174,6 +181,45 @@ def encode_call(keys: Keys, nonce: bytes, head: bytes, parts: Sequence[Buffer]) 
         pieces += (part_prefix(len(part)), part)
     pieces.append(SEAL_PREFIX + seal.finish())
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What closes a call or an answer: the code of an ext object and its bytes."""
+
+    code: int
+    payload: bytes
+
+
+def split_parts(body: bytes, at: int) -> tuple[list[bytes], Closing]:
+    """The parts of a body that is all there, its head ending at *at*, and what closes them.
+
+    Raises:
+        Invalid: it is no sequence of parts.
+        EOFError: it is cut.
+    """
+    parts: list[bytes] = []
+    while True:
+        kind = body[at : at + 1]
+        if kind == b"\xc7":
+            stop = at + 3 + body[at + 1] if at + 3 <= len(body) else len(body) + 1
+            if stop > len(body):
+                raise EOFError("a body is cut")
+            if stop < len(body):
+                raise Invalid("bytes after the end of a call")
+            return parts, Closing(body[at + 2], body[at + 3 : stop])
+        width = _WIDTHS.get(kind)
+        if width is None:
+            raise Invalid("a part of a call is not a bin object") if kind else EOFError("a body is cut")
+        start = at + 1 + width
+        at = start + int.from_bytes(body[at + 1 : start], "big")
+        if start > len(body) or at > len(body):
+            raise EOFError("a body is cut")
+        parts.append(body[start:at])
+
+
+# Bytes of the length of a bin object, by its first byte.
+_WIDTHS = {b"\xc4": 1, b"\xc5": 2, b"\xc6": 4}
 
 
 def framed_bytes(size: int, part_bytes: int) -> int:

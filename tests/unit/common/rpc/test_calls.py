@@ -259,6 +259,41 @@ async def test_altered_or_cut_parts_are_refused_before_anything_is_done(service:
     assert service.done == 0
 
 
+async def test_parts_are_neither_given_to_a_call_nor_taken_from_it(service: Fixture) -> None:
+    part, seal_of_none = wire.part_prefix(3) + b"abc", signed_body(HEAD, [])[0][len(HEAD) :]
+
+    def bare() -> tuple[str, bytes]:
+        nonce = secrets.token_bytes(wire.NONCE_BYTES)
+        claim = wire.sign_call(KEYS, "storage.append", "storage", "ingest", now_ms() + 20_000, nonce, HEAD, wire.BARE)
+        return claim, b"".join(wire.encode_call(KEYS, nonce, HEAD, [b"abc"]))[len(HEAD) :]
+
+    def sealed() -> str:
+        return signed_body(HEAD, [b"abc"])[1]
+
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+
+    async def past_aiohttp(claim: str, rest: bytes) -> bool:
+        body = HEAD + rest
+        writer.write(small.request_head("storage", "storage.append", claim, len(HEAD), len(body)) + body)
+        return (await read_message(reader)).startswith(b"HTTP/1.1 200 ")
+
+    async def by_aiohttp(claim: str, rest: bytes) -> bool:
+        return await service.raw(HEAD + rest, claim, len(HEAD)) == 200
+
+    for ask in (by_aiohttp, past_aiohttp):
+        done = service.done
+        assert await ask(bare()[0], wire.END)
+        assert service.done == done + 1
+        assert not await ask(bare()[0], part + wire.END)
+        assert not await ask(*bare())
+        assert not await ask(bare()[0], seal_of_none)
+        assert not await ask(sealed(), wire.END)
+        assert not await ask(sealed(), part + wire.END)
+        assert service.done == done + 1
+    writer.close()
+
+
 async def test_a_body_read_in_pieces_is_checked_as_one_in_parts(service: Fixture) -> None:
     parts = [b"", b"x", PART, b"abc"]
     answer = await service.client.call(service.url, "storage.results", {"n": 1}, parts)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.errors import Invalid, Unauthorized, Unavailable
 from common.rpc import wire
+from common.rpc.parts import Pieces, read_part
 
 KEYS = wire.Keys(b"k" * 32, (b"k" * 32, b"old" * 11))
 NONCE = b"n" * wire.NONCE_BYTES
@@ -119,6 +120,50 @@ def test_the_seal_depends_on_each_part_and_where_it_ends(parts: list[bytes]) -> 
         assert (joined == whole) == (len(parts) == 1)
     changed = [*parts, b""]
     assert wire.encode_call(KEYS, NONCE, HEAD, changed)[-1] != whole
+
+
+def test_a_call_does_not_change_its_form() -> None:
+    bare = signed(form=wire.BARE)
+    assert verify(bare) == KEYS.signing
+    for altered in ("1" + bare[1:], "3" + bare[1:]):
+        with pytest.raises(Unauthorized):
+            verify(altered)
+
+
+@given(
+    st.lists(st.binary(max_size=300), max_size=4),
+    st.lists(st.tuples(st.integers(0, 1300), st.one_of(st.none(), st.binary(max_size=3))), max_size=2),
+)
+async def test_parts_at_hand_are_those_that_come(parts: list[bytes], changes: list[tuple[int, bytes | None]]) -> None:
+    body = b"".join(map(bytes, wire.encode_call(KEYS, NONCE, HEAD, parts)))
+    for at, put in changes:  # cut there, or put something in place of a byte
+        body = body[:at] if put is None else body[:at] + put + body[at + 1 :]
+
+    async def come() -> list[object]:
+        pieces, found = Pieces.of(body), []
+        await pieces.take(len(HEAD))
+        while True:
+            part = await read_part(pieces, 1 << 30)
+            found.append(part)
+            if isinstance(part, wire.Closing):
+                return found if await pieces.at_end() else ["Invalid"]
+
+    try:
+        if len(body) < len(HEAD):
+            return
+        split, closing = wire.split_parts(body, len(HEAD))
+        got: list[object] = [*split, closing]
+    except EOFError:
+        got = ["EOFError"]
+    except Invalid:
+        got = ["Invalid"]
+    try:
+        wanted = await come()
+    except EOFError:
+        wanted = ["EOFError"]
+    except Invalid:
+        wanted = ["Invalid"]
+    assert got == wanted
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6), st.integers(1, 50))
