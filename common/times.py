@@ -182,11 +182,7 @@ def format_rfc3339_micros(ns: int) -> str:
 
 
 def _format_local(ns: int, offset_s: int) -> str:
-    seconds, fraction = divmod(ns + offset_s * NS_PER_S, NS_PER_S)
-    days, second = divmod(seconds, 86_400)
-    day = date.fromordinal(_EPOCH + days)
-    text = f"{day.isoformat()}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
-    return text + (f".{fraction:09}".rstrip("0") if fraction else "")
+    return _format_few([ns + offset_s * NS_PER_S], "")[0]
 
 
 def format_offset(offset_s: int) -> str:
@@ -218,9 +214,13 @@ def format_rfc3339_array(times: NDArray[np.int64], zone: ZoneInfo | None = None)
     return strings
 
 
+# Up to so many are put together one by one: the tables of the others have to be brought into the processor's caches.
+FEW_TIMES = 256
+
+
 def _format_array(times: NDArray[np.int64], suffix: str) -> list[str]:
-    if len(times) <= 4:
-        return [_format_local(time, 0) + suffix for time in times.tolist()]
+    if len(times) <= FEW_TIMES:
+        return _format_few(times.tolist(), suffix)
     # The text is put together in one buffer: days are few, seconds of a day come from a table.
     seconds = times // NS_PER_S
     fractions = times - seconds * NS_PER_S
@@ -243,6 +243,26 @@ def _format_array(times: NDArray[np.int64], suffix: str) -> list[str]:
     text = rows.tobytes().decode("ascii")
     starts = range(0, len(text), 29)
     return [text[start : start + size] + suffix for start, size in zip(starts, lengths.tolist(), strict=True)]
+
+
+def _format_few(times: list[int], suffix: str) -> list[str]:
+    texts = []
+    for time in times:
+        seconds, fraction = divmod(time, NS_PER_S)
+        minutes, second = divmod(seconds, 60)
+        text = _minute(minutes) + _SECONDS[second]
+        texts.append(f"{text}.{fraction:09}".rstrip("0") + suffix if fraction else text + suffix)
+    return texts
+
+
+@lru_cache(maxsize=4_096)
+def _minute(minutes: int) -> str:
+    """``2024-03-05T08:00``, *minutes* since the epoch."""
+    days, minute = divmod(minutes, 1_440)
+    return f"{date.fromordinal(_EPOCH + days).isoformat()}T{minute // 60:02}:{minute % 60:02}"
+
+
+_SECONDS = tuple(f":{second:02}" for second in range(60))
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -62,15 +63,20 @@ class StreamedAnswer:
         if part.code != wire.END_CODE or not await self._pieces.at_end():
             raise Unavailable("an answer did not end as it should")
 
-    async def whole(self) -> Answer:
-        """The answer with all of its parts."""
+    def parts_at_hand(self) -> list[bytes] | None:
+        """All parts, where the whole answer has come; None where it is on its way."""
         at_hand = self._pieces.at_hand()
         if at_hand is None:
-            return Answer(self.head, [part async for part in self.parts()])
+            return None
         parts, closing = wire.split_parts(*at_hand)
         if closing.code != wire.END_CODE:
             raise Unavailable("an answer did not end as it should")
-        return Answer(self.head, parts)
+        return parts
+
+    async def whole(self) -> Answer:
+        """The answer with all of its parts."""
+        parts = self.parts_at_hand()
+        return Answer(self.head, [part async for part in self.parts()] if parts is None else parts)
 
 
 class RpcClient:
@@ -115,14 +121,13 @@ class RpcClient:
             retry_for_s: how long to try again when the service can't be reached; only for calls that are harmless
                 twice. Each try is signed anew.
         """
-        clock_s = asyncio.get_running_loop().time
-        deadline = clock_s() + retry_for_s
+        deadline = time.monotonic() + retry_for_s
         pause_s = 0.05
         while True:
             try:
                 return await self._call(url, method, head, parts, timeout_s)
             except Unavailable as error:
-                if error.details.get("answered") or clock_s() + pause_s > deadline:
+                if error.details.get("answered") or time.monotonic() + pause_s > deadline:
                     raise
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 1.0)

@@ -8,6 +8,7 @@ time-outs); this is the pool around it. Source of the numbers: docs/decisions/00
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -191,7 +192,7 @@ class Connections:
         if not connection.is_reusable or not self._is_open:
             connection.close()
             return
-        connection.idle_since_s = now_s = asyncio.get_running_loop().time()
+        connection.idle_since_s = now_s = time.monotonic()
         idle = self._idle.setdefault(connection.place, deque())
         idle.append(connection)
         # The one used last is taken first, so those too many are at the front.

@@ -125,6 +125,7 @@ async def ask(gateway: Gateway, params: dict[str, str], asker: Asker, sink: Sink
                     answer.head["status"],
                     passed_on(answer.head["headers"]),
                     answer.parts(),
+                    answer.parts_at_hand(),
                     flush_each=params.get("chunked") == "true",
                     send_timeout_s=gateway.config.send_timeout_s,
                     on_bytes=gateway.meter.answer_bytes.inc,

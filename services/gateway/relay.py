@@ -9,7 +9,7 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import aiohttp
@@ -111,6 +111,7 @@ async def relay(
     status: int,
     headers: dict[str, str],
     parts: AsyncIterator[bytes],
+    at_hand: Sequence[bytes] | None,
     *,
     flush_each: bool,
     send_timeout_s: float,
@@ -119,9 +120,14 @@ async def relay(
     """Send an answer whose parts come one by one.
 
     Args:
+        at_hand: all of them, where they have come already.
         flush_each: the client wants each part as soon as it is there (``chunked=true``).
         send_timeout_s: how long the client may take for a piece.
     """
+    if at_hand is not None and not flush_each:
+        sent = await _whole(sink, status, headers, b"".join(at_hand))
+        on_bytes(sent)
+        return
     first: list[bytes] = []
     size = 0
     async for part in parts:
@@ -173,6 +179,15 @@ async def relay(
         raise Broken from error
 
 
+async def _whole(sink: Sink, status: int, headers: dict[str, str], body: bytes) -> int:
+    """Send an answer that is all there; gives the size of its body."""
+    if len(body) >= MIN_GZIP_BYTES and not sink.without_body and sink.accepts_gzip():
+        headers = {**headers, hdrs.CONTENT_ENCODING: "gzip"}
+        body = await asyncio.to_thread(_gzip, body) if len(body) > INLINE_GZIP_BYTES else _gzip(body)
+    sink.whole(status, headers, body)
+    return len(body)
+
+
 class Broken(Exception):
     """The connection was broken on purpose; there is nobody left to answer."""
 
@@ -192,6 +207,11 @@ def break_off(sink: Sink) -> None:
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = isal_zlib.compressobj(GZIP_LEVEL, wbits=31)
+    return packer.compress(body) + packer.flush()
 
 
 def _pack(packer: isal_zlib.Compress, piece: bytes) -> bytes:

@@ -231,7 +231,7 @@ class Methods:
             async with self._slots.turn(running):
                 running.enter(Phase.PLANNING)
                 context = await self._context(query, running)
-                deadline_s = asyncio.get_running_loop().time() + self._limits.timeout_s
+                deadline_s = running.loop.time() + self._limits.timeout_s
                 limits = Limits(query.max_rows, deadline_s, query.style.chunked, self._limits.max_rows)
                 renderer = make_renderer(content_type, query.style)
                 async with aclosing(execute(statements, context, renderer, limits, self._executors)) as pieces:

@@ -151,11 +151,12 @@ class PlayedIngest:
 
 
 class PlayedQuery:
-    """Answers what ``parts`` gives."""
+    """Answers what ``parts`` gives; when ``whole``, once it has all of that."""
 
     def __init__(self) -> None:
         self.heads: list[dict[str, Any]] = []
         self.cancelled = asyncio.Event()
+        self.whole = False
         self.parts: Callable[[dict[str, Any]], AsyncIterator[bytes]] = self._default
         self.headers = [["Content-Type", "application/json"]]
         self.error: InfluxError | None = None
@@ -179,7 +180,8 @@ class PlayedQuery:
                 self.cancelled.set()
                 raise
 
-        return Reply({"status": 200, "headers": self.headers, "changes": self.changes}, watched())
+        head = {"status": 200, "headers": self.headers, "changes": self.changes}
+        return Reply(head, [part async for part in watched()] if self.whole else watched())
 
 
 @dataclass

@@ -526,6 +526,28 @@ async def test_answers_are_gzipped_from_1400_bytes_on(parts: Parts, encoding: st
         assert len(body) == size
 
 
+@pytest.mark.parametrize("size", [0, 1399, 1400, 20_000, 60_000])
+async def test_an_answer_that_is_all_there_says_how_long_it_is(parts: Parts, size: int) -> None:
+    async def pieces(_head: dict[str, Any]) -> AsyncIterator[bytes]:
+        yield b"x" * (size // 3)
+        yield b"y" * (size - size // 3)
+
+    parts.query.parts, parts.query.whole = pieces, True
+    wanted = b"x" * (size // 3) + b"y" * (size - size // 3)
+    for _ in range(3):  # of equal questions the later ones go the short way
+        for encoding in ("identity", "gzip"):
+            headers = TOKEN | {"Accept-Encoding": encoding}
+            status, headers, body = await parts.ask("GET", "/query?q=x", headers=headers)
+            gzipped = encoding == "gzip" and size >= 1400
+            assert (status, headers.get("Content-Encoding")) == (200, "gzip" if gzipped else None)
+            assert headers["Content-Length"] == str(len(body))
+            assert (gzip.decompress(body) if gzipped else body) == wanted
+        headers = TOKEN | {"Accept-Encoding": "identity"}
+        assert (await parts.ask("GET", "/query?q=x&chunked=true", headers=headers))[2] == wanted
+    status, headers, body = await parts.ask("HEAD", "/query?q=x", headers=TOKEN)
+    assert (status, body) == (200, b"")
+
+
 async def test_a_failure_in_mid_stream_breaks_the_connection(parts: Parts) -> None:
     async def pieces(_head: dict[str, Any]) -> AsyncIterator[bytes]:
         yield b"x" * 5000

@@ -80,9 +80,10 @@ def alike(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     return status, {name: value for name, value in headers.items() if name not in NEWS}, body
 
 
-def play(parts: Parts) -> None:
+def play(parts: Parts, *, whole: bool = False) -> None:
     """Let query answer as the text says: so many parts of so many bytes, or an error."""
     parts.auth.known["pass word"] = identity(name="3")
+    parts.query.whole = whole
 
     async def answer(head: dict[str, Any]) -> AsyncIterator[bytes]:
         echo = repr((head["params"], head["accept"], head["remote"], head["identity"])).encode() + b"\n"
@@ -150,8 +151,9 @@ def some_requests() -> list[bytes]:
     return requests
 
 
-async def test_whatever_is_asked_is_answered_alike_either_way(parts: Parts) -> None:
-    play(parts)
+@pytest.mark.parametrize("whole", [False, True])
+async def test_whatever_is_asked_is_answered_alike_either_way(parts: Parts, whole: bool) -> None:
+    play(parts, whole=whole)
     short = 0
     for number, request in enumerate(some_requests()):
         request = request.replace(b"Host: x", b"Host: %d" % number, 1)  # a head that is new

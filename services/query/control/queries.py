@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from common.errors import Invalid, NotFound
@@ -128,8 +129,13 @@ class Running:
             Invalid: ``query interrupted`` or ``query-timeout limit exceeded``.
         """
         if self._timer is None and deadline_s is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline_s, self._expire)
+            self._timer = self.loop.call_at(deadline_s, self._expire)
         return Step(self)
+
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop in which it runs; kept, as to ask for it takes a system call."""
+        return asyncio.get_running_loop()
 
     def end(self) -> None:
         """Nothing of it runs any more."""
@@ -152,7 +158,7 @@ class Running:
         """A piece of the answer is on its way to a reader who may be slow."""
         before = self.phase
         self.enter(Phase.SENDING)
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self.loop)
         try:
             yield
         finally:
@@ -184,7 +190,7 @@ class Step:
         refusal = self._running.refusal()
         if refusal is not None:
             raise refusal
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._running.loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()

@@ -29,6 +29,8 @@ def fill_points(
     first, last = windows.bounds(start_ns, stop_ns - 1)
     last = int(points.times.max()) if last is None else last
     begin = int(points.times.min()) if first is None else first
+    if _is_full(points, windows, first, last):
+        return points
     group_starts = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(np.diff(points.groups)) + 1))
     groups = points.groups[group_starts]
     steps = windows.count(begin, last)
@@ -50,6 +52,12 @@ def fill_points(
     filled = _fill_vector(points.values, at, group_of, offsets, place, fill, value, query.descending)
     rows = None if points.rows is None else _spread_rows(points.rows, at, total)
     return Points(groups[group_of], grid[place], filled, rows)
+
+
+def _is_full(points: Points, windows: Windows, first: int | None, last: int) -> bool:
+    """Whether there is one group, and it has a point in each window."""
+    one = windows.zone is None and bool(points.groups[0] == points.groups[-1])
+    return one and first is not None and len(points) == windows.count(first, last)
 
 
 def _places(grid: Indexes, times: Indexes, windows: Windows) -> Indexes:

@@ -48,6 +48,8 @@ class Windows:
 
     def start(self, time_ns: int) -> int:
         """Start of the window that holds *time_ns*."""
+        if self.zone is None:
+            return max(time_ns - (time_ns % self.width_ns - self.offset_ns) % self.width_ns, MIN_TIME_NS)
         return int(self.starts(np.array([time_ns], np.int64))[0])
 
     def count(self, first_ns: int, last_ns: int) -> int:

@@ -48,7 +48,8 @@ class Plans:
         self._cache = cache
         self._held: OrderedDict[tuple[str, str], Held] = OrderedDict()
         self._waiting: dict[str, _Batch] = {}
-        self._planning: dict[str, asyncio.Task[None]] = {}
+        # Buckets for which a call is under way: by whoever came first (None), or for all who came behind.
+        self._planning: dict[str, asyncio.Task[None] | None] = {}
 
     def find(self, bucket_id: str, name: str) -> Held | None:
         """What is held of a measurement, as old as it may be."""
@@ -59,13 +60,22 @@ class Plans:
 
         Those who come while a call is under way wait for the next one and share it.
         """
-        batch = self._waiting.get(bucket_id)
-        if batch is None:
-            batch = self._waiting[bucket_id] = _Batch()
-        batch.names.add(name)
-        if bucket_id not in self._planning:
-            self._planning[bucket_id] = asyncio.create_task(self._plan_waiting(bucket_id))
-        await asyncio.shield(batch.done)
+        if bucket_id in self._planning:
+            batch = self._waiting.get(bucket_id)
+            if batch is None:
+                batch = self._waiting[bucket_id] = _Batch()
+            batch.names.add(name)
+            await asyncio.shield(batch.done)
+            return
+        self._planning[bucket_id] = None
+        try:
+            await self._plan(bucket_id, (name,))
+        finally:
+            # Of those who have come meanwhile anyone may leave: their call is a task of its own.
+            if bucket_id in self._waiting:
+                self._planning[bucket_id] = asyncio.create_task(self._plan_waiting(bucket_id))
+            else:
+                del self._planning[bucket_id]
 
     async def _plan_waiting(self, bucket_id: str) -> None:
         try:

@@ -73,6 +73,12 @@ def test_an_array_of_times_prints_as_each_of_them(ns: list[int], name: str | Non
         assert text[:19] == moment.strftime("%Y-%m-%dT%H:%M:%S") or zone is None
 
 
+@given(st.lists(moments, min_size=1, max_size=20))
+def test_many_times_print_as_each_of_them(ns: list[int]) -> None:
+    many = (ns * times.FEW_TIMES)[: times.FEW_TIMES + 1]
+    assert times.format_rfc3339_array(np.array(many, dtype=np.int64)) == [times.format_rfc3339(value) for value in many]
+
+
 def test_every_second_of_a_day_prints_as_its_clock() -> None:
     seconds = range(86_400)
     printed = times.format_rfc3339_array(np.arange(86_400) * 10**9)

@@ -94,12 +94,13 @@ async def test_segments_replaced_under_a_query_are_planned_anew() -> None:
 
 
 class SlowStorage(MemoryStorage):
-    """Answers a fetch only after the loop has had many turns, and knows how many were under way at most."""
+    """Answers some method only after the loop has had many turns, and knows how many were under way at most."""
 
+    slow = "storage.fetch"
     under_way = most = 0
 
     async def call(self, url: str, method: str, head: Any, parts: Sequence[bytes] = (), **more: Any) -> Answer:
-        if method != "storage.fetch":
+        if method != self.slow:
             return await super().call(url, method, head, parts, **more)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -149,14 +150,55 @@ async def test_when_one_of_several_units_is_gone_the_others_have_ended(monkeypat
 
 
 async def test_queries_that_come_together_share_a_plan() -> None:
-    storage = MemoryStorage()
-    storage.write(BUCKET.id, [point("a", 1, 1.0)])
+    storage = storage_slow_to_plan()
     reader = reader_of(storage)
     await ask(storage, reader, "SELECT v FROM m")
     storage.calls.clear()
     answers = await asyncio.gather(*(ask(storage, reader, "SELECT v FROM m") for _ in range(20)))
     assert all(answer == [(1 * S, 1.0)] for answer in answers)
-    assert storage.calls.count("storage.plan") < 5
+    assert storage.calls.count("storage.plan") == 2
+    assert storage.most == 1
+
+
+async def test_whoever_leaves_while_a_plan_is_under_way_leaves_the_others_theirs() -> None:
+    storage = storage_slow_to_plan()
+    reader = reader_of(storage)
+    for leaves in (0, 1, 2):
+        asked = [asyncio.create_task(ask(storage, reader, "SELECT v FROM m")) for _ in range(3)]
+        await asyncio.sleep(0)
+        asked[leaves].cancel()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(found.pop(leaves), asyncio.CancelledError)
+        assert found == [[(1 * S, 1.0)]] * 2
+    assert storage.under_way == 0
+
+
+async def test_a_plan_that_fails_does_so_for_those_who_share_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = storage_slow_to_plan()
+    reader = reader_of(storage)
+    whole = MemoryStorage.call
+    failures = [1, 0, 1, 1, 0]  # the first one's, that of the three behind it, and so on
+
+    async def fails(self: MemoryStorage, url: str, method: str, head: Any, *more: Any, **named: Any) -> Answer:
+        if method == "storage.plan" and failures.pop(0):
+            raise Unavailable("storage does not answer")
+        return await whole(self, url, method, head, *more, **named)
+
+    monkeypatch.setattr(MemoryStorage, "call", fails)
+    for good in (3, 0):
+        found = await asyncio.gather(
+            *(ask(storage, reader, "SELECT v FROM m") for _ in range(4)), return_exceptions=True
+        )
+        assert sum(answer == [(1 * S, 1.0)] for answer in found) == good
+        assert sum(isinstance(answer, Unavailable) for answer in found) == 4 - good
+    assert await ask(storage, reader, "SELECT v FROM m") == [(1 * S, 1.0)]
+
+
+def storage_slow_to_plan() -> SlowStorage:
+    storage = SlowStorage()
+    storage.slow = "storage.plan"
+    storage.write(BUCKET.id, [point("a", 1, 1.0)])
+    return storage
 
 
 async def test_an_unknown_measurement_and_an_empty_bucket_give_nothing() -> None:
