@@ -14,7 +14,7 @@ from common.rpc.client import RpcClient
 from common.segment import Block
 from common.tombstones import Tombstone, hidden_rows
 from services.query.reading import units
-from services.query.reading.held import Held, Measured, is_needed
+from services.query.reading.held import Held, Measured, Resolved, is_needed
 from services.query.reading.liveness import hidden_by, stones_on
 from services.query.reading.series_index import SeriesIndex
 from services.query.reading.unit_cache import UnitCache
@@ -59,7 +59,7 @@ class Columns:
                 async with held.lock:
                     resolved = self._resolved(held, shard, ids, names)
                     resolved = resolved or await self._resolve(held, wanted, names, stones)
-                held.units[shard] = (ids, [(held.key, unit.key) for unit in resolved])
+                held.units.setdefault(shard, Resolved()).keep(ids, [(held.key, unit.key) for unit in resolved])
             found += [(unit, shard[0]) for unit in resolved]
         return found
 
@@ -68,10 +68,11 @@ class Columns:
     ) -> list[Unit] | None:
         """The units of a shard when all of them, with the columns *names*, are in the cache."""
         known = held.units.get(shard)
-        if known is None or known[0] != ids:
+        keys = None if known is None else known.find(ids)
+        if keys is None:
             return None
         found: list[Unit] = []
-        for key in known[1]:
+        for key in keys:
             unit = self._cache.find(key)
             if unit is None or unit.missing(names):
                 return None
@@ -147,8 +148,8 @@ class Columns:
     ) -> Unit | None:
         """A held unit of the first of these segments: live writes add segments at the end only."""
         ids = tuple(segment.id for segment in segments)
-        for _, keys in held.units.values():
-            for key in keys:
+        for resolved in held.units.values():
+            for key in resolved.every():
                 count = sum(id > 0 for id in key[1])
                 wanted = (*ids[:count], *units.hidden_key(segments[:count], stones))
                 if 1 < count < len(ids) and wanted == key[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ from services.query.reading.series_index import SeriesIndex
 from services.query.reading.unit_cache import CacheKey, UnitKey
 from services.query.reading.units import Segment
 
+# Choices of segments of a shard for which it is remembered what they were resolved to.
+MAX_CHOICES = 8
+
 
 @dataclass(frozen=True, slots=True)
 class MeasurementInfo:
@@ -24,6 +28,33 @@ class MeasurementInfo:
     name: str
     series_count: int
     fields: tuple[tuple[int, str, FieldType], ...]
+
+
+class Resolved:
+    """What segments of one shard were resolved to; of the choices of segments that were asked for last."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[tuple[int, ...], Sequence[UnitKey]] = OrderedDict()
+
+    def find(self, ids: tuple[int, ...]) -> Sequence[UnitKey] | None:
+        """The units of the segments *ids*."""
+        found = self._keys.get(ids)
+        if found is not None:
+            self._keys.move_to_end(ids)
+        return found
+
+    def keep(self, ids: tuple[int, ...], keys: Sequence[UnitKey]) -> None:
+        """Remember *keys* for ``find``."""
+        self._keys[ids] = keys
+        self._keys.move_to_end(ids)
+        if len(self._keys) > MAX_CHOICES:
+            self._keys.popitem(last=False)
+
+    def every(self) -> list[UnitKey]:
+        """All units that are remembered, the last used ones first."""
+        return [key for keys in reversed(self._keys.values()) for key in keys]
 
 
 @dataclass(slots=True)
@@ -35,7 +66,8 @@ class Held:
         base: of the plan that is held, out of date or not.
         shards: segments by shard (start, stop), each list ascending in order.
         generation: which numbering of the series the codes are of.
-        units: keys of a shard's resolved units in the cache, with the ids of the segments that they were made of.
+        units: of each shard keys of resolved units in the cache, by the ids of the segments that they were made of;
+            ranges of time need different ones.
         plan_bytes: what is counted in the budget for plan and series.
         tombstones: deletes that hide rows of the segments, or put series in doubt.
         living: which series have rows; None where no delete puts it in doubt.
@@ -49,7 +81,7 @@ class Held:
     shards: dict[tuple[int, int], list[Segment]] = field(default_factory=dict)
     wanted_series: int = 0
     index: SeriesIndex = field(default_factory=SeriesIndex)
-    units: dict[tuple[int, int], tuple[tuple[int, ...], list[UnitKey]]] = field(default_factory=dict)
+    units: dict[tuple[int, int], Resolved] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     plan_bytes: int = 0
     tombstones: tuple[Tombstone, ...] = ()

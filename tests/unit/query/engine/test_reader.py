@@ -135,6 +135,23 @@ async def test_units_of_a_shard_are_read_together_as_memory_allows(
     assert storage.most == most
 
 
+async def test_ranges_that_take_turns_are_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = slow_storage(monkeypatch)
+    reader = reader_of(storage)
+    looked: list[int] = []
+    overlapping = units.overlapping
+    monkeypatch.setattr(units, "overlapping", lambda some: looked.append(len(some)) or overlapping(some))
+    storage.write(BUCKET.id, [Point("far", (("host", "a"),), (("v", 1.0),), s * S) for s in range(20)])
+    storage.write(BUCKET.id, [Point("far", (("host", "a"),), (("v", 1.0),), (3_600 + s) * S) for s in range(20)])
+    for _ in range(3):
+        for start, stop, rows in ((0, 100, 20), (3_600, 3_700, 20), (0, 3_700, 40)):
+            measured = await reader.measured(BUCKET, "far")
+            assert measured is not None
+            _, pieces = await reader.pieces(measured, ["v"], start * S, stop * S)
+            assert sum(len(piece.times) for piece in pieces) == rows
+    assert looked == [1, 1, 2]
+
+
 async def test_when_one_of_several_units_is_gone_the_others_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = slow_storage(monkeypatch)
     reader = reader_of(storage)
