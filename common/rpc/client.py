@@ -24,6 +24,8 @@ from common.rpc.wire import STATUS_OF_ERROR, Buffer, Keys
 log = get_logger("rpc")
 # A call's seal over up to this much is made in the event loop (0.3 ms); over more in a thread.
 INLINE_CALL_BYTES = 4 << 20
+# Head and parts of calls that are signed as a whole; what frames many tiny parts has room beside them.
+WHOLE_BYTES = wire.MAX_WHOLE_BYTES // 4
 # Parts of calls whose parts are streamed, if their size is known.
 STREAMED_PART_BYTES = 1 << 20
 
@@ -221,10 +223,11 @@ class RpcClient:
         nonce = secrets.token_bytes(wire.NONCE_BYTES)
         expires_ms = now_ms() + wire.LIFETIME_MS
         audience = method.partition(".")[0]
-        form = wire.SEALED if parts or not isinstance(parts, Sequence) else wire.BARE
-        claim = wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded, form)
-        if form is wire.BARE:
-            return _Encoded(claim, len(encoded), (encoded, wire.END), len(encoded) + len(wire.END))
+        if isinstance(parts, Sequence) and len(encoded) + sum(map(len, parts)) <= WHOLE_BYTES:
+            body = wire.encode_whole(encoded, parts)
+            claim = wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, body, wire.WHOLE)
+            return _Encoded(claim, len(encoded), (body,), len(body))
+        claim = wire.sign_call(self._keys, method, audience, self._caller, expires_ms, nonce, encoded)
         if isinstance(parts, Streamed):
             size = len(encoded) + wire.framed_bytes(parts.size, STREAMED_PART_BYTES)
             framed = wire.frame(self._keys.signing, nonce, encoded, parts.pieces, parts.size, STREAMED_PART_BYTES)

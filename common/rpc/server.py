@@ -47,7 +47,7 @@ class Call:
         self.head = head
         self.content_length = content_length
         self._pieces = pieces
-        # None: the call says that it has no parts.
+        # None: the whole body is verified already.
         self._seal = wire.Seal(key, claim.nonce) if claim.form == wire.SEALED else None
         self._checked = False
 
@@ -56,7 +56,8 @@ class Call:
         seal checked (Unauthorized if it is wrong, Invalid if the body is cut or is no sequence of parts)."""
         with _cut_is_invalid():
             while not isinstance(part := await read_part(self._pieces, max_part_bytes), wire.Closing):
-                self._expect_part().add(part)
+                if self._seal is not None:
+                    self._seal.add(part)
                 yield part
         await self._check_end(part)
 
@@ -65,12 +66,13 @@ class Call:
         ``iter_parts``: large parts are not put together first."""
         with _cut_is_invalid():
             while not isinstance(left := await read_prefix(self._pieces, MAX_PART_BYTES), wire.Closing):
-                seal = self._expect_part()
-                seal.begin(left)
+                if self._seal is not None:
+                    self._seal.begin(left)
                 while left:
                     piece = await self._pieces.take_some(left)
                     left -= len(piece)
-                    seal.update(piece)
+                    if self._seal is not None:
+                        self._seal.update(piece)
                     yield piece
         await self._check_end(left)
 
@@ -108,16 +110,11 @@ class Call:
             return None
         with _cut_is_invalid():
             parts, closing = wire.split_parts(*at_hand)
-        for part in parts:
-            self._expect_part().add(part)
+        if self._seal is not None:
+            for part in parts:
+                self._seal.add(part)
         self._check_closing(closing)
         return parts
-
-    def _expect_part(self) -> wire.Seal:
-        """What the next part is added to."""
-        if self._seal is None:
-            raise Unauthorized("a part in a call that says it has none")
-        return self._seal
 
     async def _check_end(self, closing: wire.Closing) -> None:
         self._check_closing(closing)
@@ -169,9 +166,13 @@ class RpcServer:
                 raise Invalid("a call is a POST")
             pieces = Pieces(request.content)
             size = _head_size(request.headers.get(wire.HEAD_HEADER, ""))
+            claim = wire.parse_claim(request.headers.get(wire.CALL_HEADER, ""))
+            body = await _read_whole(request.content) if claim.form == wire.WHOLE else None
+            if body is not None:
+                pieces = Pieces.of(body)
             head = await _read_head(request.content, pieces, size)
-            method, claim = request.raw_path.removeprefix(PATH), request.headers.get(wire.CALL_HEADER, "")
-            call, handler = self._admit(method, claim, head, pieces, request.content_length)
+            method, signed = request.raw_path.removeprefix(PATH), head if body is None else body
+            call, handler = self._admit(method, claim, signed, head, pieces, request.content_length)
         except InfluxError as error:
             # The body is not read: the connection can't be used again.
             response = web.Response(status=_status_of_refusal(error), text=str(error))
@@ -195,9 +196,9 @@ class RpcServer:
             size = _head_size(request.head_size)
             if size > len(request.body):
                 raise Unauthorized("the head of the call is cut")
-            call, handler = self._admit(
-                request.method, request.claim, await pieces.take(size), pieces, len(request.body)
-            )
+            claim, head = wire.parse_claim(request.claim), await pieces.take(size)
+            signed = request.body if claim.form == wire.WHOLE else head
+            call, handler = self._admit(request.method, claim, signed, head, pieces, len(request.body))
         except InfluxError as error:
             return small.refusal(_status_of_refusal(error), str(error))
         try:
@@ -207,10 +208,9 @@ class RpcServer:
         return b"" if whole is None else small.answer(*whole)
 
     def _admit(
-        self, method: str, claim_text: str, head: bytes, pieces: Pieces, size: int | None
+        self, method: str, claim: wire.CallClaim, signed: bytes, head: bytes, pieces: Pieces, size: int | None
     ) -> tuple[Call, Handler]:
-        claim = wire.parse_claim(claim_text)
-        key = wire.verify_call(self._keys, claim, method, self._audience, head, now_ms())
+        key = wire.verify_call(self._keys, claim, method, self._audience, signed, now_ms())
         self._guard.admit(claim.nonce)
         if claim.caller not in CALLERS.get(method, ()):
             raise Unauthorized(f"{claim.caller} may not call {method}")
@@ -230,11 +230,7 @@ class RpcServer:
             return _error_answer(method, error)
         head = wire.encode_head(reply.head)
         if isinstance(reply.parts, Sequence) and sum(map(len, reply.parts)) <= SMALL_ANSWER_BYTES:
-            pieces: list[Buffer] = [head]
-            for part in reply.parts:
-                pieces += (wire.part_prefix(len(part)), part)
-            pieces.append(wire.END)
-            return 200, len(head), b"".join(pieces)
+            return 200, len(head), wire.encode_whole(head, reply.parts)
         try:
             # Closed whatever happens: a handler's generator holds slots and memory until it is.
             async with aclosing(iter_parts(reply.parts)) as parts:
@@ -305,6 +301,20 @@ async def _read_head(content: StreamReader, pieces: Pieces, size: int) -> bytes:
             return await pieces.take(size)
     except (asyncio.IncompleteReadError, TimeoutError):
         raise Unauthorized("the head of the call is cut") from None
+
+
+async def _read_whole(content: StreamReader) -> bytes:
+    """The body of a call that is signed as a whole."""
+    try:
+        async with asyncio.timeout(HEAD_TIMEOUT_S):
+            body = bytearray()
+            while piece := await content.readany():
+                body += piece
+                if len(body) > wire.MAX_WHOLE_BYTES:
+                    raise Unauthorized(f"a call of over {wire.MAX_WHOLE_BYTES} bytes is not signed as a whole")
+            return bytes(body)
+    except TimeoutError:
+        raise Unauthorized("the body of the call is cut") from None
 
 
 def _status_of_refusal(error: InfluxError) -> int:

@@ -3,16 +3,16 @@
 A call or answer is a sequence of msgpack objects: the *head* (any object), then *parts* (bin objects), then one
 closing ext object. Names that are not UTF-8 travel as str with surrogate escapes.
 
-    call    = head part* seal | head end   ; length of head in the header X-Tidegate-Head
+    call    = head part* (seal | end)      ; length of head in the header X-Tidegate-Head
     answer  = head part* end
     part    = bin8 | bin16 | bin32
     seal    = ext8 len=16 type=1 Poly1305(HMAC-SHA256(key, "parts" nonce), part payloads, each behind its length)
     end     = ext8 len=0  type=2
 
 The header ``X-Tidegate-Call: <form> <caller> <expires_ms> <nonce> <mac>`` holds an HMAC-SHA256 over form, method,
-audience, caller, expiry, nonce and SHA-256(head). The form is 1 for a call that a seal closes, 2 for one that has no
-parts and so needs none. A receiver reads nothing but the head before it has checked the MAC, and acts on no part before
-it has checked the seal. Source: docs/rpc.md.
+audience, caller, expiry, nonce and a SHA-256. Of a call of form 1 that is of its head: a receiver reads nothing else
+before it has checked the MAC, and acts on no part before it has checked the seal at the end. Of a call of form 2, which
+is short, it is of the whole body, which needs no seal then: two MACs fewer. Source: docs/rpc.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ MAX_HEAD_BYTES = 4 << 20
 NONCE_BYTES = 16
 SEAL_BYTES = 16
 SEAL_CODE, END_CODE = 1, 2
-SEALED, BARE = "1", "2"
+SEALED, WHOLE = "1", "2"
+# Of the body of a call of form 2.
+MAX_WHOLE_BYTES = 64 << 10
 SEAL_PREFIX = bytes((0xC7, SEAL_BYTES, SEAL_CODE))
 END = bytes((0xC7, 0, END_CODE))
 # Any error of a called method; its code is in the head. 401 and 400 speak of the call itself.
@@ -129,10 +131,17 @@ class Seal:
 
 
 def sign_call(
-    keys: Keys, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer, form: str = SEALED
+    keys: Keys,
+    method: str,
+    audience: str,
+    caller: str,
+    expires_ms: int,
+    nonce: bytes,
+    signed: Buffer,
+    form: str = SEALED,
 ) -> str:
-    """The value of the ``X-Tidegate-Call`` header for one call; *form*: ``BARE`` if it has no parts."""
-    mac = _mac(keys.signing, form, method, audience, caller, expires_ms, nonce, head)
+    """The value of the ``X-Tidegate-Call`` header for one call; *signed*: its head, or its body by its *form*."""
+    mac = _mac(keys.signing, form, method, audience, caller, expires_ms, nonce, signed)
     return f"{form} {caller} {expires_ms} {nonce.hex()} {mac.hex()}"
 
 
@@ -143,33 +152,36 @@ def parse_claim(header: str) -> CallClaim:
         claim = CallClaim(form, caller, int(expires), bytes.fromhex(nonce), bytes.fromhex(mac))
     except ValueError:
         raise Unauthorized("the call is not signed") from None
-    if form not in (SEALED, BARE) or len(claim.nonce) != NONCE_BYTES:
+    if form not in (SEALED, WHOLE) or len(claim.nonce) != NONCE_BYTES:
         raise Unauthorized("the call is not signed")
     return claim
 
 
-def verify_call(keys: Keys, claim: CallClaim, method: str, audience: str, head: Buffer, now_ms: int) -> bytes:
+def verify_call(keys: Keys, claim: CallClaim, method: str, audience: str, signed: Buffer, now_ms: int) -> bytes:
     """Check MAC and expiry of a call.
+
+    Args:
+        signed: its head, or its body by the form of *claim*.
 
     Returns:
         The key that signed it, to check the seal with.
     Raises:
-        Unauthorized: another key, method, audience or head, or out of its time.
+        Unauthorized: another key, method, audience, head or body, or out of its time.
     """
     if not now_ms < claim.expires_ms <= now_ms + LIFETIME_MS + MAX_SKEW_MS:
         raise Unauthorized("the call has expired")
     for key in keys.accepted:
-        expected = _mac(key, claim.form, method, audience, claim.caller, claim.expires_ms, claim.nonce, head)
+        expected = _mac(key, claim.form, method, audience, claim.caller, claim.expires_ms, claim.nonce, signed)
         if hmac.compare_digest(expected, claim.mac):
             return key
     raise Unauthorized("the signature of the call is wrong")
 
 
 def _mac(
-    key: bytes, form: str, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, head: Buffer
+    key: bytes, form: str, method: str, audience: str, caller: str, expires_ms: int, nonce: bytes, signed: Buffer
 ) -> bytes:
     text = f"tidegate-call\n{form}\n{method}\n{audience}\n{caller}\n{expires_ms}\n".encode()
-    return hmac.digest(key, text + nonce + hashlib.sha256(head).digest(), "sha256")
+    return hmac.digest(key, text + nonce + hashlib.sha256(signed).digest(), "sha256")
 
 
 def encode_call(keys: Keys, nonce: bytes, head: bytes, parts: Sequence[Buffer]) -> list[Buffer]:
@@ -181,6 +193,15 @@ def encode_call(keys: Keys, nonce: bytes, head: bytes, parts: Sequence[Buffer]) 
         pieces += (part_prefix(len(part)), part)
     pieces.append(SEAL_PREFIX + seal.finish())
     return pieces
+
+
+def encode_whole(head: bytes, parts: Sequence[Buffer]) -> bytes:
+    """The body of a call or an answer that is closed by the end of all."""
+    pieces: list[Buffer] = [head]
+    for part in parts:
+        pieces += (part_prefix(len(part)), part)
+    pieces.append(END)
+    return b"".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class Commits:
         self._targets = targets
         self._pool = pool
         self._metrics = metrics
+        self._points = {outcome: metrics.points.labels(outcome) for outcome in ("stored", "dropped", "unparsed")}
         self._retry_s = retry_s
         self._timeout_s = timeout_s
 
@@ -230,9 +231,9 @@ class Commits:
 
     def _count(self, stage: ParsedWrites, checked: CheckedWrites) -> None:
         stored = len(checked.groups.rows) - int(checked.types.lost[checked.groups.rows].sum()) if checked.stored else 0
-        self._metrics.points.labels("stored").inc(stored)
-        self._metrics.points.labels("dropped").inc(stage.parsed.rows - stored)
-        self._metrics.points.labels("unparsed").inc(int(stage.parsed.error_counts.sum()))
+        self._points["stored"].inc(stored)
+        self._points["dropped"].inc(stage.parsed.rows - stored)
+        self._points["unparsed"].inc(int(stage.parsed.error_counts.sum()))
 
 
 # What one turn in the pool does: each way there and back costs as much as a thousand points.

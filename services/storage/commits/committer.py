@@ -7,7 +7,6 @@ group at a time, so a job sees a state that nobody else changes, and numbers fol
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +76,7 @@ class Committer:
         self._on_fatal = on_fatal
         self._queue: deque[_Queued] = deque()
         self._work = asyncio.Event()
+        self._idle = False
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -131,13 +131,21 @@ class Committer:
 
     async def _rest(self) -> None:
         self._work.clear()
-        if self._catalog.is_log_long(idle=True):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), IDLE_S)
-            if not self._work.is_set():
+        # A timer of its own, not wait_for: that makes a task, between any two single points.
+        timer = asyncio.get_running_loop().call_later(IDLE_S, self._note_idle)
+        await self._work.wait()
+        timer.cancel()
+        if self._idle:
+            self._idle = False
+            if not self._queue and self._catalog.is_log_long(idle=True):
                 await self._catalog.write_log_back()
-        if not self._queue and not self._closing:
-            await self._work.wait()
+            if not self._queue and not self._closing:
+                self._work.clear()
+                await self._work.wait()
+
+    def _note_idle(self) -> None:
+        self._idle = True
+        self._work.set()
 
     def _take(self) -> list[_Queued]:
         """The next group: as many as there are, up to the bounds."""

@@ -65,7 +65,8 @@ class SqliteCatalog:
         on_fatal: Callable[[str], NoReturn] = end_process,
     ) -> None:
         self.path = folder / FILE_NAME
-        self._log_path = folder / f"{FILE_NAME}-wal"
+        # As text: these are asked about at each commit.
+        self._log_path = str(folder / f"{FILE_NAME}-wal")
         self._page_bytes = page_bytes
         self._synchronous = "FULL" if durable else "NORMAL"
         self._log_limit_bytes = log_limit_bytes
@@ -234,7 +235,7 @@ class SqliteCatalog:
     def _free_bytes(self) -> int:
         """Bytes that appends may still take: free space of the disk, less the reserve."""
         disk = os.statvfs(self.path)
-        return disk.f_bavail * disk.f_frsize - min(self._reserve_bytes, self._share_of_disk())
+        return disk.f_bavail * disk.f_frsize - min(self._reserve_bytes, _share_of(disk))
 
     def _failure_of(self, error: sqlite3.Error) -> Failure:
         if (is_refused_write(error) or is_failed_sync(error)) and self._is_read_only():
@@ -254,8 +255,7 @@ class SqliteCatalog:
         return is_read_only(self.path)
 
     def _share_of_disk(self) -> int:
-        disk = os.statvfs(self.path)
-        return disk.f_blocks * disk.f_frsize // 16
+        return _share_of(os.statvfs(self.path))
 
     # ---- reading
 
@@ -282,9 +282,13 @@ class SqliteCatalog:
 
     def log_bytes(self) -> int:
         try:
-            return self._log_path.stat().st_size
+            return os.stat(self._log_path).st_size
         except FileNotFoundError:
             return 0
+
+
+def _share_of(disk: os.statvfs_result) -> int:
+    return disk.f_blocks * disk.f_frsize // 16
 
 
 def _prepare(connection: sqlite3.Connection) -> tuple[int, list[Damage]]:

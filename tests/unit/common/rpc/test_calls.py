@@ -259,38 +259,36 @@ async def test_altered_or_cut_parts_are_refused_before_anything_is_done(service:
     assert service.done == 0
 
 
-async def test_parts_are_neither_given_to_a_call_nor_taken_from_it(service: Fixture) -> None:
-    part, seal_of_none = wire.part_prefix(3) + b"abc", signed_body(HEAD, [])[0][len(HEAD) :]
-
-    def bare() -> tuple[str, bytes]:
-        nonce = secrets.token_bytes(wire.NONCE_BYTES)
-        claim = wire.sign_call(KEYS, "storage.append", "storage", "ingest", now_ms() + 20_000, nonce, HEAD, wire.BARE)
-        return claim, b"".join(wire.encode_call(KEYS, nonce, HEAD, [b"abc"]))[len(HEAD) :]
-
-    def sealed() -> str:
-        return signed_body(HEAD, [b"abc"])[1]
-
+async def test_what_is_signed_as_a_whole_is_neither_longer_nor_shorter_nor_another(service: Fixture) -> None:
     host, _, port = service.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
 
-    async def past_aiohttp(claim: str, rest: bytes) -> bool:
-        body = HEAD + rest
+    async def past_aiohttp(claim: str, body: bytes) -> bool:
         writer.write(small.request_head("storage", "storage.append", claim, len(HEAD), len(body)) + body)
         return (await read_message(reader)).startswith(b"HTTP/1.1 200 ")
 
-    async def by_aiohttp(claim: str, rest: bytes) -> bool:
-        return await service.raw(HEAD + rest, claim, len(HEAD)) == 200
+    async def by_aiohttp(claim: str, body: bytes) -> bool:
+        return await service.raw(body, claim, len(HEAD)) == 200
 
+    def signed(body: bytes, form: str = wire.WHOLE) -> str:
+        nonce = secrets.token_bytes(wire.NONCE_BYTES)
+        return wire.sign_call(KEYS, "storage.append", "storage", "ingest", now_ms() + 20_000, nonce, body, form)
+
+    part, end = wire.part_prefix(3) + b"abc", wire.END
     for ask in (by_aiohttp, past_aiohttp):
         done = service.done
-        assert await ask(bare()[0], wire.END)
-        assert service.done == done + 1
-        assert not await ask(bare()[0], part + wire.END)
-        assert not await ask(*bare())
-        assert not await ask(bare()[0], seal_of_none)
-        assert not await ask(sealed(), wire.END)
-        assert not await ask(sealed(), part + wire.END)
-        assert service.done == done + 1
+        assert await ask(signed(HEAD + part + end), HEAD + part + end)
+        assert await ask(signed(HEAD + end), HEAD + end)
+        assert service.done == done + 2
+        for body in (HEAD + end, HEAD + part, HEAD + part + part + end, HEAD + part.replace(b"a", b"b") + end, HEAD):
+            assert not await ask(signed(HEAD + part + end), body)
+        # Closed in the way of the other form, or another form than was signed.
+        assert not await ask(signed(HEAD + part), HEAD + part)
+        assert not await ask(signed(HEAD, wire.SEALED), HEAD + part + end)
+        assert not await ask("1" + signed(HEAD + end)[1:], HEAD + end)
+        assert service.done == done + 2
+    long = HEAD + (wire.part_prefix(60_000) + bytes(60_000)) * 2 + end
+    assert not await by_aiohttp(signed(long), long)
     writer.close()
 
 

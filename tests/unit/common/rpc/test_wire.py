@@ -21,7 +21,7 @@ HEAD = wire.encode_head({"a": 1})
 
 def signed(**changes: object) -> str:
     given = {"method": "storage.plan", "audience": "storage", "caller": "query", "expires_ms": NOW + 20_000,
-             "nonce": NONCE, "head": HEAD, "keys": KEYS}  # fmt: skip
+             "nonce": NONCE, "signed": HEAD, "keys": KEYS}  # fmt: skip
     return wire.sign_call(**(given | changes))  # type: ignore[arg-type]
 
 
@@ -123,9 +123,9 @@ def test_the_seal_depends_on_each_part_and_where_it_ends(parts: list[bytes]) -> 
 
 
 def test_a_call_does_not_change_its_form() -> None:
-    bare = signed(form=wire.BARE)
-    assert verify(bare) == KEYS.signing
-    for altered in ("1" + bare[1:], "3" + bare[1:]):
+    whole = signed(form=wire.WHOLE)
+    assert verify(whole) == KEYS.signing
+    for altered in ("1" + whole[1:], "3" + whole[1:]):
         with pytest.raises(Unauthorized):
             verify(altered)
 
