@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from common.config import ServiceSettings
+
+# Of SQLite's page sizes those that were measured (decision 0004).
+PAGE_BYTES = (4096, 8192, 16384, 32768, 65536)
+
+
+def _check_page_bytes(value: int) -> int:
+    if value not in PAGE_BYTES:
+        raise ValueError(f"is none of {', '.join(map(str, PAGE_BYTES))}")
+    return value
 
 
 class StorageSettings(ServiceSettings):
@@ -20,7 +29,7 @@ class StorageSettings(ServiceSettings):
     max_series_per_bucket: int = Field(
         1_000_000, ge=0, description="Series that a bucket may hold; points of further ones are refused. 0 = no limit."
     )
-    storage_page_bytes: Literal[4096, 8192, 16384, 32768, 65536] = Field(
+    storage_page_bytes: Annotated[int, AfterValidator(_check_page_bytes)] = Field(
         16384, description="Page size of a new database file."
     )
     storage_wal_bytes: int = Field(
