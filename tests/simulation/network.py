@@ -14,6 +14,7 @@ from common.errors import InfluxError, Unavailable, error_of
 from common.messages import CALLERS
 from common.rpc import wire
 from common.rpc.client import RpcClient, StreamedAnswer
+from common.rpc.parts import Pieces
 from common.rpc.server import Call, Handler, Reply
 from common.rpc.wire import Buffer, Keys
 
@@ -92,20 +93,11 @@ class Network:
         return node
 
 
-class DeliveredCall(Call):
-    """A call that has arrived whole."""
-
-    def __init__(self, caller: str, head: Any, parts: Sequence[bytes]) -> None:
-        self.caller = caller
-        self.head = head
-        self.content_length = sum(map(len, parts))
-        self._delivered = parts
-        self._sealed = False
-
-    async def iter_parts(self, max_part_bytes: int = 0) -> AsyncIterator[bytes]:
-        for part in self._delivered:
-            yield part
-        self._sealed = True
+def _delivered(caller: str, packed: bytes, parts: Sequence[bytes]) -> Call:
+    """A call that has arrived whole, and whose signature was right."""
+    claim = wire.CallClaim(form=wire.WHOLE, caller=caller, expires_ms=0, nonce=b"", mac=b"")
+    body = wire.encode_whole(b"", parts)
+    return Call(claim, wire.decode_head(packed), Pieces.of(body), b"", len(packed) + len(body))
 
 
 class SimulatedClient(RpcClient):
@@ -180,7 +172,7 @@ class SimulatedClient(RpcClient):
     async def _handle(self, target: Node, method: str, packed: bytes, copies: list[bytes]) -> Reply | InfluxError:
         handler: Callable[[Call], Awaitable[Reply]] = target.handlers[method.partition(".")[2]]
         try:
-            return await handler(DeliveredCall(self._caller, wire.decode_head(packed), copies))
+            return await handler(_delivered(self._caller, packed, copies))
         except InfluxError as error:
             return error
         except Exception as error:
@@ -221,6 +213,9 @@ class _Answer(StreamedAnswer):
     def __init__(self, head: Any, parts: AsyncIterator[bytes]) -> None:
         self.head = head
         self._parts = parts
+
+    def parts_at_hand(self) -> None:
+        return None
 
     async def parts(self) -> AsyncIterator[bytes]:
         async for part in self._parts:
