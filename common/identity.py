@@ -5,10 +5,13 @@ Source: InfluxDB 2.x, ``authorizer``; spec of /api/v2/authorizations, "Scope of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+
+import msgpack
+
+from common.errors import Invalid
 
 RESOURCE_TYPES = (
     "authorizations", "buckets", "dashboards", "orgs", "sources", "tasks", "telegrafs", "users", "variables",
@@ -16,6 +19,8 @@ RESOURCE_TYPES = (
     "dbrp", "notebooks", "annotations", "remotes", "replications", "instance",
 )  # fmt: skip
 ACTIONS = ("read", "write")
+# Larger ones (a token may hold 2,000 permissions) are decoded each time.
+REMEMBERED_BYTES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +81,33 @@ class Identity:
         needed = Permission(action, type, id, org_id)
         return self.active and any(held.matches(needed) for held in self.permissions)
 
-    def to_wire(self) -> list[Any]:
-        """Compact msgpack-able form; ``from_wire`` reads it."""
-        return [
+    def to_wire(self) -> bytes:
+        """As it travels between services; ``from_wire`` reads it."""
+        packed: bytes = msgpack.packb([
             self.kind, self.credential_id, self.user_id, self.org_id, self.active, self.expires_ms,
             [[p.action, p.type, p.id, p.org_id] for p in self.permissions],
-        ]  # fmt: skip
+        ])  # fmt: skip
+        return packed
 
     @classmethod
-    def from_wire(cls, wire: Sequence[Any]) -> Identity:
-        kind, credential_id, user_id, org_id, active, expires_ms, permissions = wire
-        return cls(
-            kind, credential_id, user_id, org_id, tuple(_permission(*p) for p in permissions), active, expires_ms
+    def from_wire(cls, wire: bytes) -> Identity:
+        """The same object for the same bytes, as long as it is remembered: an operator's 44 permissions come with
+        every call. Raises Invalid for bytes that are no identity."""
+        return _from_wire(wire) if len(wire) <= REMEMBERED_BYTES else _decode(wire)
+
+
+def _decode(wire: bytes) -> Identity:
+    try:
+        kind, credential_id, user_id, org_id, active, expires_ms, permissions = msgpack.unpackb(wire)
+        return Identity(
+            kind, credential_id, user_id, org_id, tuple(Permission(*each) for each in permissions), active, expires_ms
         )
+    except (ValueError, TypeError, msgpack.UnpackException):
+        raise Invalid("cannot decode an identity") from None
 
 
-@lru_cache(maxsize=4_096)
-def _permission(action: str, type: str, id: str | None = None, org_id: str | None = None) -> Permission:
-    """The same object for the same words: an operator holds 44, which came with each call and were made anew for it."""
-    return Permission(action, type, id, org_id)
+# Of identities, each with some ten times its bytes.
+_from_wire = lru_cache(maxsize=512)(_decode)
 
 
 def operator_permissions() -> tuple[Permission, ...]:

@@ -49,7 +49,7 @@ class _MappingsHead(msgspec.Struct):
 
 
 class _AdministerHead(msgspec.Struct):
-    identity: list[Any]
+    identity: bytes
     statement: AnyStatement
     remote: str = ""
     request_id: str = ""
@@ -60,7 +60,7 @@ class _RestHead(msgspec.Struct):
     path: str
     query: list[tuple[str, str]] = []
     headers: dict[str, str] = {}
-    identity: list[Any] | None = None
+    identity: bytes | None = None
     scheme: str = ""
     user: str = ""
     secret: str = ""

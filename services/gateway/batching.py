@@ -45,7 +45,7 @@ class Write:
 
     id: bytes
     now_ns: int
-    identity: list[Any]
+    identity: bytes
     org: str
     dialect: str
     params: dict[str, str]
@@ -64,7 +64,7 @@ Send = Callable[[Replica, Sequence[Write]], Awaitable[Sequence[Result]]]
 def write_head(writes: Sequence[Write], size: int | None = None) -> dict[str, Any]:
     """The head of an ``ingest.write`` call; *size* −1 for one write whose body is streamed."""
     positions: dict[int, int] = {}
-    identities: list[list[Any]] = []
+    identities: list[bytes] = []
     items = []
     for write in writes:
         position = positions.get(id(write.identity))

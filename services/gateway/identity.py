@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from common.cache import ToldCache
 from common.errors import InfluxError, Unauthorized, Unavailable
@@ -41,7 +40,7 @@ class Caller:
     """A verified identity, with its wire form made once."""
 
     identity: Identity
-    wire: list[Any] = field(repr=False)
+    wire: bytes = field(repr=False)
 
     @property
     def org(self) -> str:

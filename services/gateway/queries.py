@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -88,7 +87,7 @@ async def _body_parameters(request: web.BaseRequest, body: bytes, max_bytes: int
 class Asker:
     """Who asks, and what of the request is told beside its parameters; ``identity`` in its wire form."""
 
-    identity: list[Any] = field(repr=False)
+    identity: bytes = field(repr=False)
     accept: str
     remote: str
     request_id: str

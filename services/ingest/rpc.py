@@ -33,7 +33,7 @@ class _Item(msgspec.Struct, frozen=True):
 
 
 class _Head(msgspec.Struct, frozen=True):
-    identities: list[list[Any]]
+    identities: list[bytes]
     items: list[_Item]
 
 

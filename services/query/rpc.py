@@ -61,7 +61,7 @@ class Query:
 def decode_query(head: Any, max_chars: int) -> Query:
     """Raises Invalid or TooLarge with the texts of a client's mistake."""
     match head:
-        case {"params": dict(params), "accept": str(accept), "identity": list(identity), "now_ns": int(now_ns)} if all(
+        case {"params": dict(params), "accept": str(accept), "identity": bytes(identity), "now_ns": int(now_ns)} if all(
             isinstance(name, str) and isinstance(value, str) for name, value in params.items()
         ):
             pass
@@ -183,7 +183,7 @@ class Methods:
         """``query.delete``."""
         parts = await call.parts(MAX_DELETE_BYTES)
         match call.head:
-            case {"params": dict(params), "identity": list(identity)} if all(
+            case {"params": dict(params), "identity": bytes(identity)} if all(
                 isinstance(value, str) for value in params.values()
             ):
                 async with self._slots.turn():

@@ -16,6 +16,7 @@ import pytest
 
 from common.config import load_keys
 from common.errors import Forbidden, InfluxError, NotFound, Unauthorized, Unavailable
+from common.identity import Identity
 from common.rpc import wire
 from common.rpc.client import RpcClient
 from common.web import Server, status_of
@@ -213,7 +214,7 @@ async def test_the_answers_are_as_the_table_says(parts: Parts, table: Table) -> 
     org_id = (await parts.json(url, "GET", f"/api/v2/orgs?org={ORG}"))["orgs"][0]["id"]
     variables = {
         "operator_token": TOKEN, "user": USER, "password": PASSWORD, "org": ORG, "org_id": org_id,
-        "user_id": operator["identity"][2],
+        "user_id": Identity.from_wire(operator["identity"]).user_id,
     }  # fmt: skip
     await run_table(table, lambda *request: parts.send(url, *request), variables)
 
@@ -298,13 +299,14 @@ async def test_a_revoked_token_is_refused_by_each_replica_within_100_ms(parts: P
 async def test_a_new_password_ends_the_old_one_at_once(parts: Parts) -> None:
     url = await parts.start_auth(**FIRST_START)
     operator = await set_up(parts, url)
-    org_id = operator["identity"][3]
+    org_id = Identity.from_wire(operator["identity"]).org_id
     permissions = [{"action": "read", "resource": {"type": "buckets", "orgID": org_id}}]
     body = {"orgID": org_id, "token": "old", "permissions": permissions}
     id = (await parts.json(url, "POST", "/legacy/authorizations", body))["id"]
     await parts.json(url, "POST", f"/legacy/authorizations/{id}/password", {"password": "password-1"})
     found = await parts.verify(url, "password-1", "basic", "old", "v1")
-    assert found["identity"][:2] == ["legacy", id]
+    legacy = Identity.from_wire(found["identity"])
+    assert (legacy.kind, legacy.credential_id) == ("legacy", id)
     await parts.json(url, "POST", f"/legacy/authorizations/{id}/password", {"password": "password-2"})
     with pytest.raises(Unauthorized):
         await parts.verify(url, "password-1", "basic", "old", "v1")
@@ -317,7 +319,7 @@ async def test_a_new_password_ends_the_old_one_at_once(parts: Parts) -> None:
 async def test_buckets_and_mappings_are_found_by_name(parts: Parts) -> None:
     url = await parts.start_auth(**FIRST_START)
     operator = await set_up(parts, url)
-    org_id = operator["identity"][3]
+    org_id = Identity.from_wire(operator["identity"]).org_id
 
     async def bucket(**head: str) -> Any:
         return (await parts.query.call(url, "auth.bucket", {"org": "", "org_id": "", "bucket": "", **head})).head
@@ -349,7 +351,7 @@ async def test_without_storage_a_good_token_is_never_refused(parts: Parts) -> No
     url = await parts.start_auth(**FIRST_START)
     await set_up(parts, url)
     await parts.stop_storage()
-    assert (await parts.verify(url, TOKEN))["identity"][0] == "token"
+    assert Identity.from_wire((await parts.verify(url, TOKEN))["identity"]).kind == "token"
     with pytest.raises(Unavailable):
         await parts.verify(url, "unknown here")
     with pytest.raises(Unavailable):
@@ -373,7 +375,7 @@ async def eventually_refused(parts: Parts, url: str) -> None:
 async def test_no_secret_lies_in_the_data_folder(parts: Parts) -> None:
     url = await parts.start_auth(**FIRST_START)
     operator = await set_up(parts, url)
-    org_id = operator["identity"][3]
+    org_id = Identity.from_wire(operator["identity"]).org_id
     permissions = [{"action": "read", "resource": {"type": "buckets", "orgID": org_id}}]
     body = {"orgID": org_id, "permissions": permissions}
     secrets = [TOKEN, PASSWORD, (await parts.json(url, "POST", "/api/v2/authorizations", body))["token"]]
@@ -397,15 +399,16 @@ async def test_an_expired_session_is_refused_and_use_prolongs_one(parts: Parts) 
     assert got.headers["set-cookie"].endswith(" GMT; HttpOnly; SameSite=Strict")
     cookie = got.headers["set-cookie"].partition(";")[0].partition("=")[2]
     assert len(cookie) == 88
-    identity = (await parts.verify(url, cookie, "session"))["identity"]
-    assert identity[0] == "session"
-    assert identity[5] > time.time() * 1000 + 240_000
+    identity = Identity.from_wire((await parts.verify(url, cookie, "session"))["identity"])
+    assert identity.kind == "session"
+    assert identity.expires_ms is not None
+    assert identity.expires_ms > time.time() * 1000 + 240_000
 
 
 async def test_an_inactive_user_is_refused_in_the_words_of_each_family(parts: Parts) -> None:
     url = await parts.start_auth(**FIRST_START)
     operator = await set_up(parts, url)
-    org_id = operator["identity"][3]
+    org_id = Identity.from_wire(operator["identity"]).org_id
     user = await parts.json(url, "POST", "/api/v2/users", {"name": "idle"})
     permissions = [{"action": "read", "resource": {"type": "buckets", "orgID": org_id}}]
     body = {"orgID": org_id, "userID": user["id"], "permissions": permissions}

@@ -22,7 +22,7 @@ WITHIN_S = 1.0
 class Two:
     """Statements go to the first auth, questions to both."""
 
-    def __init__(self, parts: Parts, urls: list[str], operator: list[Any]) -> None:
+    def __init__(self, parts: Parts, urls: list[str], operator: bytes) -> None:
         self.parts, self.urls, self.operator = parts, urls, operator
         self.worst_ms = 0.0
 
@@ -47,7 +47,7 @@ class Two:
         return Identity.from_wire(found["identity"])
 
     async def buckets(self, url: str, database: str) -> list[str]:
-        head = {"org_id": self.operator[3], "confirm": False}
+        head = {"org_id": Identity.from_wire(self.operator).org_id, "confirm": False}
         rows = (await self.parts.query.call(url, "auth.mappings", head)).head["mappings"]
         return [bucket[0] for name, _, _, _, bucket in rows if name == database]
 
@@ -61,7 +61,8 @@ class Two:
 async def two(parts: Parts) -> Two:
     urls = [await parts.start_auth(**FIRST_START), await parts.start_auth()]
     operator = await set_up(parts, urls[0])
-    await eventually(lambda: parts.query.call(urls[1], "auth.mappings", {"org_id": operator["identity"][3]}))
+    org_id = Identity.from_wire(operator["identity"]).org_id
+    await eventually(lambda: parts.query.call(urls[1], "auth.mappings", {"org_id": org_id}))
     return Two(parts, urls, operator["identity"])
 
 
@@ -134,7 +135,7 @@ async def test_replicas_that_start_together_set_up_once_and_all_get_ready(parts:
         head = {"identity": admin, "statement": {"type": "show_users"}}
         rows.append((await parts.query.call(url, "auth.administer", head)).head["rows"])
     assert rows == [[["root", True]]] * 3
-    assert operator["identity"][3] != admin[3]
+    assert Identity.from_wire(operator["identity"]).org_id != Identity.from_wire(admin).org_id
     orgs = (await parts.json(urls[1], "GET", "/api/v2/orgs"))["orgs"]
     assert sorted(org["name"] for org in orgs) == ["default", FIRST_START["init_org"]]
 
@@ -142,7 +143,7 @@ async def test_replicas_that_start_together_set_up_once_and_all_get_ready(parts:
 async def test_the_last_uses_are_written_at_a_clean_stop(parts: Parts) -> None:
     url = await parts.start_auth(**FIRST_START)
     operator = await set_up(parts, url)
-    token_id, used_ms = operator["identity"][1], 1_750_000_000_000
+    token_id, used_ms = Identity.from_wire(operator["identity"]).credential_id, 1_750_000_000_000
     await parts.gateway.call(url, "auth.used", {"used": {token_id: used_ms}})
     await parts.auths.pop().stop()
     again = await parts.start_auth()
