@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from common.model import FieldType
 from services.query.engine.frame import Rows
-from services.query.engine.kernels import cut_windows
+from services.query.engine.kernels import cell_starts, cut_windows
 from services.query.engine.summary import Summary
 from services.query.engine.vectors import Indexes, Vector, cast, zeros
 from services.query.engine.window import Windows
@@ -44,11 +44,11 @@ def cut_runs(rows: Rows, of_series: Indexes, windows: Windows | None) -> Runs:
         starts = rows.offsets[:-1]
         return Runs(rows, starts, rows.series, of_series[rows.series], np.zeros(len(starts), np.int64))
     if windows.zone is None and cut_windows.compiled:
-        starts, run, inside = cut_windows(
+        starts, run, begins = cut_windows(
             np.ascontiguousarray(rows.times), rows.offsets, windows.width_ns, windows.offset_ns
         )
         run_series = rows.series[run]
-        return Runs(rows, starts, run_series, of_series[run_series], windows.starts(inside))
+        return Runs(rows, starts, run_series, of_series[run_series], begins)
     window = windows.starts(rows.times)
     changed = np.empty(len(window), bool)
     changed[0] = True
@@ -140,6 +140,12 @@ def gather_cells(groups: Indexes, times: Indexes) -> Cells:
     """Cells of runs with these groups and window starts."""
     if not len(groups):
         return Cells(groups, times, None, groups, 0)
+    if cell_starts.compiled and groups.flags.c_contiguous and times.flags.c_contiguous:
+        starts = cell_starts(groups, times)
+        if len(starts) == len(groups):
+            return Cells(groups, times, None, starts, len(groups))
+        if len(starts):
+            return Cells(groups[starts], times[starts], None, starts, len(groups))
     new = (groups[1:] != groups[:-1]) | (times[1:] != times[:-1])
     ascends = (groups[1:] > groups[:-1]) | ((groups[1:] == groups[:-1]) & (times[1:] >= times[:-1]))
     order = None

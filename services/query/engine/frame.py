@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from common.model import FieldType
 from services.query.engine.kept import Kept
+from services.query.engine.kernels import choose_runs
 from services.query.engine.vectors import Indexes, Mask, Vector
 
 NO_INDEXES: Indexes = np.zeros(0, np.int64)
+NO_MASK: Mask = np.zeros(0, bool)
 # Groupings that a table keeps: dashboards ask for the same few.
 MAX_GROUPINGS = 64
 # Matches of patterns that a table keeps, a byte a word.
@@ -253,6 +255,8 @@ class Rows:
 def choose_rows(piece: Piece, wanted: Mask | None, start_ns: int, stop_ns: int) -> Rows:
     """The rows of *piece* of the series that *wanted* marks (by code; None = all), in ``[start_ns, stop_ns)``."""
     stop_ns = max(start_ns, stop_ns)
+    if choose_runs.compiled and piece.times.flags.c_contiguous and piece.series.flags.c_contiguous:
+        return _rows_found(piece, wanted, start_ns, stop_ns)
     runs = slice(None) if wanted is None else np.flatnonzero(wanted[piece.series])
     series = piece.series[runs]
     starts = piece.offsets[:-1][runs]
@@ -263,6 +267,20 @@ def choose_rows(piece: Piece, wanted: Mask | None, start_ns: int, stop_ns: int) 
             lower_bounds(piece.times, starts, ends, np.int64(stop_ns)),
         )
     return rows_between(piece, series, starts, ends)
+
+
+def _rows_found(piece: Piece, wanted: Mask | None, start_ns: int, stop_ns: int) -> Rows:
+    """As ``choose_rows``, by the kernel."""
+    mask, every = (NO_MASK, True) if wanted is None else (wanted, False)
+    series, starts, offsets = choose_runs(piece.series, piece.offsets, piece.times, mask, every, start_ns, stop_ns)
+    total = int(offsets[-1])
+    if not total:
+        return Rows(piece, NO_INDEXES, offsets, slice(0, 0))
+    series, starts = series[:-1], starts[:-1]
+    first = int(starts[0])
+    if int(starts[-1]) + total - int(offsets[-2]) == first + total:
+        return Rows(piece, series, offsets, slice(first, first + total))
+    return Rows(piece, series, offsets, np.arange(total) + np.repeat(starts - offsets[:-1], np.diff(offsets)))
 
 
 def gather_piece(piece: Piece, wanted: Mask, start_ns: int, stop_ns: int, *, copy: bool) -> Piece:

@@ -14,8 +14,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from common.model import MAX_TIME_NS
-from services.query.engine.vectors import Indexes
+from common.model import MAX_TIME_NS, MIN_TIME_NS
+from services.query.engine.vectors import Indexes, Mask
 
 Floats = NDArray[np.float64]
 
@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 INTS = numba.types.Array(numba.int64, 1, "C", readonly=True)
 INT_TABLE = numba.types.Array(numba.int64, 2, "C", readonly=True)
 FLOATS = numba.types.Array(numba.float64, 1, "C", readonly=True)
+MASK = numba.types.Array(numba.boolean, 1, "C", readonly=True)
 
 
 NO_TIES = np.empty((0, 0), np.int64)
@@ -153,12 +154,62 @@ def heap_root(heads: Indexes) -> int:
 # ---------------------------------------------------------------- windows
 
 
+# ---------------------------------------------------------------- choosing and cutting rows
+
+
+@kernel(INTS, INTS, INTS, MASK, numba.boolean, numba.int64, numba.int64, returns=numba.int64[:, ::1])
+def choose_runs(
+    series: Indexes, offsets: Indexes, times: Indexes, wanted: Mask, every: bool, start: int, stop: int
+) -> Indexes:
+    """The rows in ``[start, stop)`` of those runs, ``offsets[i]:offsets[i + 1]``, ascending in time, whose series
+    *wanted* marks (one that is past its end is not wanted), or of *every* run.
+
+    Returns:
+        Shape (3, runs + 1), without the runs that have no such row: series and first row of each, and how many rows
+        there are in those before it; the last column holds how many there are in all.
+    """
+    runs = len(series)
+    if not every:
+        runs = 0
+        for run in range(len(series)):
+            runs += series[run] < len(wanted) and wanted[series[run]]
+    found = np.empty((3, runs + 1), np.int64)
+    count, total = 0, 0
+    for run in range(len(series)):
+        if not every and (series[run] >= len(wanted) or not wanted[series[run]]):
+            continue
+        low, high = offsets[run], offsets[run + 1]
+        last = high
+        if low < high and times[low] < start:
+            while low < high:
+                middle = (low + high) // 2
+                if times[middle] < start:
+                    low = middle + 1
+                else:
+                    high = middle
+            high = last
+        first = low
+        if low < high and times[high - 1] >= stop:
+            while low < high:
+                middle = (low + high) // 2
+                if times[middle] < stop:
+                    low = middle + 1
+                else:
+                    high = middle
+        if high > first:
+            found[0, count], found[1, count], found[2, count] = series[run], first, total
+            count += 1
+            total += high - first
+    found[0, count], found[1, count], found[2, count] = 0, 0, total
+    return found[:, : count + 1].copy()
+
+
 @kernel(INTS, INTS, numba.int64, numba.int64, returns=numba.int64[:, ::1])
 def cut_windows(times: Indexes, offsets: Indexes, width: int, shift: int) -> Indexes:
     """Where the window changes within runs of rows, ``offsets[i]:offsets[i + 1]``, ascending in time.
 
     Returns:
-        Shape (3, pieces): first row of each piece, the run that it belongs to, and a time in its window.
+        Shape (3, pieces): first row of each piece, the run that it belongs to, and the start of its window.
     """
     out = np.empty((3, 0), np.int64)
     for filling in range(2):
@@ -166,13 +217,15 @@ def cut_windows(times: Indexes, offsets: Indexes, width: int, shift: int) -> Ind
         for run in range(len(offsets) - 1):
             row, stop = offsets[run], offsets[run + 1]
             while row < stop:
+                gone = (times[row] % width - shift) % width
                 if filling == 1:
                     out[0, count] = row
                     out[1, count] = run
-                    out[2, count] = times[row]
+                    # A window that would begin before the first possible time begins there.
+                    out[2, count] = times[row] - gone if times[row] >= MIN_TIME_NS + gone else MIN_TIME_NS
                 count += 1
                 # The last moment of the window, cut off where time ends.
-                left = width - 1 - (times[row] % width - shift) % width
+                left = width - 1 - gone
                 last = times[row] + left if times[row] <= MAX_TIME_NS - left else MAX_TIME_NS
                 low, step = row, 1
                 while low + step < stop and times[low + step] <= last:
@@ -190,6 +243,28 @@ def cut_windows(times: Indexes, offsets: Indexes, width: int, shift: int) -> Ind
         if filling == 0:
             out = np.empty((3, count), np.int64)
     return out
+
+
+@kernel(INTS, INTS, returns=numba.int64[::1])
+def cell_starts(groups: Indexes, times: Indexes) -> Indexes:
+    """The first of each of the pairs (group, time) that follow each other in ascending order; none, if they don't."""
+    count = 0
+    for at in range(len(groups)):
+        if at and groups[at] == groups[at - 1]:
+            if times[at] < times[at - 1]:
+                return np.empty(0, np.int64)
+            count += times[at] != times[at - 1]
+        elif at and groups[at] < groups[at - 1]:
+            return np.empty(0, np.int64)
+        else:
+            count += 1
+    starts = np.empty(count, np.int64)
+    count = 0
+    for at in range(len(groups)):
+        if not at or groups[at] != groups[at - 1] or times[at] != times[at - 1]:
+            starts[count] = at
+            count += 1
+    return starts
 
 
 # ---------------------------------------------------------------- aggregates
@@ -400,7 +475,9 @@ def forecast(series: Floats, horizon: int, season: int) -> Floats:
     return predict(best, horizon)
 
 
-KERNELS: tuple[Kernel, ...] = (merge_streams, cut_windows, deviations, smooth, adapt, forecast)
+KERNELS: tuple[Kernel, ...] = (
+    merge_streams, choose_runs, cut_windows, cell_starts, deviations, smooth, adapt, forecast,
+)  # fmt: skip
 
 
 def compile_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from services.query.compile import prepare
 from services.query.engine import kernels
+from services.query.engine.cells import gather_cells
+from services.query.engine.frame import Piece, choose_rows
 from services.query.engine.kernels import Kernel
 from services.query.engine.window import Windows
 
@@ -64,13 +67,62 @@ def test_windows_are_cut_where_their_start_changes(runs: list[list[int]], width:
     starts = Windows(width, offset).starts(times)
     wanted = [i for i in range(len(times)) if i in offsets or starts[i] != starts[i - 1]]
     assert compiled[0].tolist() == wanted
+    assert compiled[2].tolist() == starts[wanted].tolist()
 
 
 def test_windows_at_the_ends_of_time_are_cut_alike() -> None:
     times = np.array([-(2**63) + 2, 0, 2**63 - 2], np.int64)
     compiled, plain = both(kernels.cut_windows, times, np.array([0, 3], np.int64), 10**18, 7)
     assert compiled.tolist() == plain.tolist()
-    assert len(Windows(10**18, 7).starts(times)) == 3
+    assert compiled[2].tolist() == Windows(10**18, 7).starts(times).tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.lists(st.integers(0, 9), max_size=5).map(sorted)), max_size=6),
+    st.lists(st.booleans(), max_size=7) | st.none(),
+    st.integers(-1, 10),
+    st.integers(-1, 10),
+)
+def test_rows_are_chosen_alike_with_and_without_the_compiler(
+    runs: list[tuple[int, list[int]]], marks: list[bool] | None, start: int, stop: int
+) -> None:
+    """Series that came after the choice was made are not of it: the mask is too short for them."""
+    series = np.array([code for code, _ in runs], np.int64)
+    times = np.array([time for _, run in runs for time in run], np.int64)
+    offsets = np.cumsum([0] + [len(run) for _, run in runs], dtype=np.int64)
+    piece = Piece(series, offsets, times, {})
+    wanted = None if marks is None else np.array(marks, bool)
+    longer = None if marks is None else np.array(marks + [False] * (8 - len(marks)), bool)
+    quick = choose_rows(piece, wanted, start, stop)
+    with mock.patch.object(kernels.choose_runs, "_run", kernels.choose_runs.plain):
+        assert not kernels.choose_runs.compiled
+        plain = choose_rows(piece, longer, start, stop)
+    chosen = [
+        (code, [time for time in run if start <= time < stop])
+        for code, run in runs
+        if marks is None or (code < len(marks) and marks[code])
+    ]
+    for rows in (quick, plain):
+        assert rows.series.tolist() == [code for code, run in chosen if run]
+        assert rows.times.tolist() == [time for _, run in chosen for time in run]
+        assert rows.offsets.tolist() == np.cumsum([0] + [len(run) for _, run in chosen if run]).tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=8), st.booleans())
+def test_cells_are_gathered_alike_with_and_without_the_compiler(pairs: list[tuple[int, int]], ordered: bool) -> None:
+    pairs = sorted(pairs) if ordered else pairs
+    groups, times = (np.array([pair[i] for pair in pairs], np.int64) for i in range(2))
+    quick = gather_cells(groups, times)
+    with mock.patch.object(kernels.cell_starts, "_run", kernels.cell_starts.plain):
+        plain = gather_cells(groups, times)
+    compiled, alike = both(kernels.cell_starts, groups, times)
+    assert compiled.tolist() == alike.tolist()
+    for cells in (quick, plain):
+        assert list(zip(cells.groups.tolist(), cells.times.tolist(), strict=True)) == sorted(set(pairs))
+        assert cells.starts.tolist() == plain.starts.tolist()
+        assert (cells.order is None) == (pairs == sorted(pairs))
 
 
 def test_numeric_kernels_compile_to_the_same() -> None:
