@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -61,6 +61,12 @@ class Cost:
     rows_scanned: int = 0
     rows_told: int = 0
     seconds: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(Phase, 0.0))
+
+    def go_back_to(self, before: Cost) -> None:
+        """Count what was counted *before*; the time is spent."""
+        for each in fields(self):
+            if each.name != "seconds":
+                setattr(self, each.name, getattr(before, each.name))
 
     def summary(self) -> str:
         """As ``X-Tidegate-Stats`` has it."""

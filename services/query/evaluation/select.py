@@ -7,18 +7,20 @@ Source: InfluxQL as observed on 2.9, section 5; docs/rpc.md, "storage".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass, replace
 
 from common.budget import Claim
-from common.errors import Invalid
+from common.errors import InfluxError, Invalid
 from common.model import MIN_TIME_NS, Bucket, FieldType
 from services.query.context import QueryContext
 from services.query.control.queries import Phase
 from services.query.engine.derive import derive, empty_source
 from services.query.engine.spec import Query
 from services.query.evaluation import explain as explained
+from services.query.evaluation.ahead import begin
 from services.query.evaluation.portions import ROW_BYTES, VALUE_BYTES
 from services.query.evaluation.sources import Entry, Work, range_read
 from services.query.evaluation.telling import tell
@@ -29,7 +31,11 @@ from services.query.planning.names import Expanded, Schema, expand
 from services.query.planning.now import Now
 from services.query.planning.plan import bind, output_types
 from services.query.planning.prepared import Prepared
+from services.query.reading.held import Measured
 from services.query.render.result import ResultSeries
+
+# ``Reader.measured``, or what stands in for it.
+Find = Callable[[Bucket, str], Awaitable[Measured | None]]
 
 
 async def select(statement: tree.Select, context: QueryContext) -> AsyncIterator[ResultSeries]:
@@ -48,11 +54,37 @@ async def select_together(statement: tree.Select, context: QueryContext) -> Asyn
         Unavailable: the memory budget does not hold it, or storage does not answer.
     """
     checked = await _checked(statement, context)
+    find: Find = context.reader.measured
+    ahead = await begin(checked, context)
+    if ahead is not None:
+        before = copy(context.running.cost)
+        async with ahead, aclosing(_told(checked, context, ahead.find)) as told:
+            try:
+                first, failure = await anext(told, None), None
+            except InfluxError as error:
+                first, failure = None, error
+            if await ahead.holds():
+                if failure is not None:
+                    raise failure
+                if first is not None:
+                    yield first
+                    async for together in told:
+                        yield together
+                return
+            find = ahead.find_newer
+        context.running.cost.go_back_to(before)
+    async with aclosing(_told(checked, context, find)) as told:
+        async for together in told:
+            yield together
+
+
+async def _told(checked: Checked, context: QueryContext, find: Find) -> AsyncGenerator[list[ResultSeries], None]:
+    """As ``select_together``; *find* gives the state of a measurement."""
     with context.reader.budget.claim() as claim:
         held: list[ResultSeries] = []
         work = Work(context)
         # In the order of names; backward in time: reversed.
-        for planned in await _Planner(context, claim, work).plan(checked):
+        for planned in await _Planner(context, claim, work, find).plan(checked):
             async with aclosing(work.answers(planned.query, planned.entries)) as answers:
                 async for task, answer in answers:
                     following = tell(planned.name, task, answer, checked.select.zone)
@@ -76,7 +108,9 @@ async def explain(statement: tree.Explain, context: QueryContext) -> AsyncIterat
         return
     checked = await _checked(statement.select, context)
     with context.reader.budget.claim() as claim:
-        table = explained.plan_table(await _Planner(context, claim, Work(context)).described(checked))
+        table = explained.plan_table(
+            await _Planner(context, claim, Work(context), context.reader.measured).described(checked)
+        )
     if table is not None:
         yield table
 
@@ -114,8 +148,9 @@ class _Planned:
 class _Planner:
     """Plans one SELECT. Its subqueries are run for it; their answers are counted in *claim*."""
 
-    def __init__(self, context: QueryContext, claim: Claim, work: Work) -> None:
+    def __init__(self, context: QueryContext, claim: Claim, work: Work, find: Find) -> None:
         self._context = context
+        self._find = find
         self._claim = claim
         self._budget = context.reader.budget
         self._work = work
@@ -202,7 +237,7 @@ class _Planner:
         return await asyncio.to_thread(lambda: [info.name for info in infos if matches(info.name)])
 
     async def _measurement(self, checked: Checked, bucket: Bucket, name: str) -> Entry | None:
-        measured = await self._context.reader.measured(bucket, name)
+        measured = await self._find(bucket, name)
         if measured is None:
             return None
         start_ns = max(checked.start_ns, self._visible_from_of(bucket))

@@ -69,6 +69,7 @@ class Held:
         units: of each shard keys of resolved units in the cache, by the ids of the segments that they were made of;
             ranges of time need different ones.
         plan_bytes: what is counted in the budget for plan and series.
+        is_quiet: nothing had changed when storage was last asked.
         tombstones: deletes that hide rows of the segments, or put series in doubt.
         living: which series have rows; None where no delete puts it in doubt.
         views: a table and which are alive, the living ones of it alone, and it with their keys.
@@ -84,6 +85,7 @@ class Held:
     units: dict[tuple[int, int], Resolved] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     plan_bytes: int = 0
+    is_quiet: bool = False
     tombstones: tuple[Tombstone, ...] = ()
     living: Living | None = None
     views: tuple[SeriesTable, Mask, SeriesTable, SeriesTable] | None = None

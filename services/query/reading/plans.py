@@ -55,6 +55,10 @@ class Plans:
         """What is held of a measurement, as old as it may be."""
         return self._held.get((bucket_id, name))
 
+    def is_asking(self, bucket_id: str) -> bool:
+        """Whether storage is being asked about measurements of the bucket."""
+        return bucket_id in self._planning
+
     async def refresh(self, bucket_id: str, name: str) -> None:
         """Bring what is held of a measurement up to date by a call that begins after this one.
 
@@ -109,6 +113,8 @@ class Plans:
                 lost.append(name)
             elif answers[name] is not None:
                 self._apply_plan(key, answers[name])
+            elif held is not None:
+                held.is_quiet = True
             if key in self._held:
                 self._held.move_to_end(key)
         if lost:
@@ -128,6 +134,7 @@ class Plans:
             known = {segment.id: segment for segments in held.shards.values() for segment in segments}
             shards = in_shards([known.get(entry[0]) or units.read_segment(*entry) for entry in plan["segments"]])
         held.version = held.base = plan["version"]
+        held.is_quiet = False
         held.shards, held.wanted_series = shards, count
         held.tombstones = tuple(map(Tombstone.from_wire, plan["tombstones"]))
         held.units = {shard: units for shard, units in held.units.items() if shard in shards}

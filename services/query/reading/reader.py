@@ -49,6 +49,8 @@ class Reader:
         self._cache = UnitCache(budget, int(budget.limit_bytes * CACHE_SHARE))
         self._plans = Plans(client, storage_url, budget, self._cache)
         self._columns = Columns(client, storage_url, budget, self._cache)
+        # Buckets of which a question is worked out while storage is asked.
+        self._asked_aside: set[str] = set()
 
     @property
     def budget(self) -> Budget:
@@ -125,6 +127,26 @@ class Reader:
                     return None
             return Measured(bucket, name, table, shards, stones, living, held)
         raise Unavailable("cannot read: segments are replaced faster than they can be read")
+
+    def unchanged(self, bucket: Bucket, name: str) -> Measured | None:
+        """A measurement as it is held, if that was the newest when it was last asked for, and is worth to begin with;
+        None else."""
+        if bucket.id in self._asked_aside or self._plans.is_asking(bucket.id):
+            return None
+        held = self._plans.find(bucket.id, name)
+        if held is None or not held.is_quiet or held.version < 0 or held.tombstones:
+            return None
+        if held.index.count < held.wanted_series:
+            return None
+        table = held.index.table
+        return Measured(bucket, name, table, held.shards, held.tombstones, table, held)
+
+    def ask_aside(self, bucket: Bucket, name: str) -> asyncio.Task[Measured | None]:
+        """``measured``, in a task of its own: the caller's to wait for or to cancel."""
+        asked = asyncio.create_task(self.measured(bucket, name))
+        self._asked_aside.add(bucket.id)
+        asked.add_done_callback(lambda _: self._asked_aside.discard(bucket.id))
+        return asked
 
     async def _living(
         self, held: Held, shards: dict[tuple[int, int], list[Segment]], stones: tuple[Tombstone, ...]
