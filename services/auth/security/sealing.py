@@ -59,7 +59,7 @@ class Sealer:
         if version != VERSION or cipher is None:
             raise CannotOpen("sealed under a key that is not among TIDEGATE_SECRETS_KEY")
         try:
-            raw = base64.urlsafe_b64decode(text)
+            raw = _decode_base64(text)
             opened = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], _encode(place))
         except (InvalidTag, binascii.Error, ValueError):
             raise CannotOpen("damaged, or moved from another place") from None
@@ -68,6 +68,17 @@ class Sealer:
     def is_current(self, sealed: str) -> bool:
         """Whether it is sealed under the first key."""
         return sealed.startswith(f"{VERSION}.{self._current}.")
+
+
+def _decode_base64(text: str) -> bytes:
+    """The bytes of *text*, if it is what ``seal`` writes of them. Raises ValueError.
+
+    The library drops characters that are not of its alphabet, and bits of the last one that belong to no byte.
+    """
+    raw = base64.urlsafe_b64decode(text)
+    if base64.urlsafe_b64encode(raw).decode() != text:
+        raise ValueError("not the base64 of these bytes")
+    return raw
 
 
 def _encode(text: str) -> bytes:

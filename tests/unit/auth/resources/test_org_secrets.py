@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,19 @@ def test_what_was_tampered_with_or_cut_does_not_open() -> None:
             sealer.open(sealed[:at] + other + sealed[at + 1 :], "p")
         with pytest.raises(CannotOpen):
             sealer.open(sealed[:at], "p")
+
+
+@pytest.mark.parametrize("length", [28, 29, 30])
+def test_no_other_spelling_of_the_same_bytes_opens(length: int) -> None:
+    """Base64 leaves up to four bits of its last character unused, and its decoder skips what is not of its alphabet."""
+    sealer = Sealer([b"k" * 32])
+    sealed = sealer.seal("v" * length, "p")
+    last = len(sealed.rstrip("=")) - 1
+    others = [sealed[:last] + char + sealed[last + 1 :] for char in string.ascii_letters + string.digits + "-_"]
+    for other in [*others, sealed + "=", sealed + "\n", sealed[:-4] + " " + sealed[-4:]]:
+        if other != sealed:
+            with pytest.raises(CannotOpen):
+                sealer.open(other, "p")
 
 
 @pytest.mark.parametrize("keys", [[], [b"short"], [b"k" * 32, b"short"]])
