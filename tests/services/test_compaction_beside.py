@@ -12,7 +12,8 @@ from services.storage.compaction import compaction as module
 from tests.faults.report import case
 from tests.services.storage_parts import Calls, make_block, running, series_ids
 
-WRITERS, READERS, READS = 8, 4, 120
+# At least so many reads and merges: on a busy machine the process that merges takes a while to start.
+WRITERS, READERS, READS, MERGES = 8, 4, 120, 3
 TIMES = range(6)
 Key = tuple[int, int]
 
@@ -34,16 +35,28 @@ async def test_readers_beside_compaction_see_every_acknowledged_value(
     sent: dict[Key, int] = {}
     acknowledged: dict[Key, int] = {}
     wrong: list[str] = []
-    left = READS
+    reads = 0
 
     async with running(tmp_path) as (calls, storage):
         await calls.make_bucket()
+
+        def merges() -> float:
+            return sum(
+                sample.value
+                for metric in storage._registry.collect()
+                if metric.name == "tidegate_storage_compactions"
+                for sample in metric.samples
+                if sample.name.endswith("_total")
+            )
+
+        def goes_on() -> bool:
+            return reads < READS or merges() < MERGES
 
         async def write(number: int) -> None:
             """Each round's values are greater than those of the round before."""
             own = ids[3 * number : 3 * number + 3]
             step = 0
-            while left > 0:
+            while goes_on():
                 step += 1
                 times = [time for time in TIMES if (time + step) % 3]
                 points = {(int(high), time): step for high in own[:, 0] for time in times}
@@ -53,9 +66,9 @@ async def test_readers_beside_compaction_see_every_acknowledged_value(
                 acknowledged.update(points)
 
         async def look() -> None:
-            nonlocal left
-            while left > 0:
-                left -= 1
+            nonlocal reads
+            while goes_on():
+                reads += 1
                 least = dict(acknowledged)
                 found = await read(calls)
                 wrong.extend(
@@ -67,11 +80,4 @@ async def test_readers_beside_compaction_see_every_acknowledged_value(
 
         await asyncio.gather(*(write(number) for number in range(WRITERS)), *(look() for _ in range(READERS)))
         assert await read(calls) == acknowledged
-        merged = sum(
-            sample.value
-            for metric in storage._registry.collect()
-            if metric.name == "tidegate_storage_compactions"
-            for sample in metric.samples
-            if sample.name.endswith("_total")
-        )
-    case("R18", f"reads={READS} wrong={wrong[:3]} merges={merged:g}", "0 wrong", not wrong and merged > 0)
+    case("R18", f"reads={reads} wrong={wrong[:3]} merges={merges():g}", "0 wrong", not wrong)
