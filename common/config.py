@@ -88,6 +88,11 @@ class ServiceSettings(BaseSettings):
         description="Key that signs internal calls, at least 32 bytes; a second one after a comma is accepted too "
         "(rotation). Empty = internal.key in the folder of the keys, made at first start.",
     )
+    shared_memory: str = Field(
+        "/dev/shm",  # noqa: S108
+        description="Folder in memory in which storage tells query services of the same machine what has changed; "
+        "empty, or not there: they ask it each time.",
+    )
     log_level: str = Field(
         "info", pattern="^(?i:debug|info|warning|error)$", description="debug, info, warning or error."
     )

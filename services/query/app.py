@@ -45,7 +45,7 @@ class Query:
     ) -> None:
         self.budget = Budget(settings.budget_bytes)
         self.mappings = Mappings(client, settings.auth_url)
-        self.reader = Reader(client, settings.storage_url, self.budget)
+        self.reader = Reader(client, settings.storage_url, self.budget, settings.shared_memory)
         self.slots = Slots(settings.concurrency, settings.query_queue, settings.query_wait_s)
         self.peers = Peers(Queries(), client, url)
         limits = RequestLimits(
@@ -61,6 +61,10 @@ class Query:
             {
                 "tidegate_query_running": ("Queries under way", lambda: self.slots.running),
                 "tidegate_query_waiting": ("Queries that wait for their turn", lambda: self.slots.waiting),
+                "tidegate_query_board": (
+                    "1 while storage's changes are seen in shared memory, without asking it",
+                    lambda: self.reader.sees_changes,
+                ),
                 "tidegate_query_memory_bytes": ("Bytes of the budget in use", lambda: self.budget.used_bytes),
             },
         )

@@ -135,14 +135,16 @@ class Methods:
 
     async def measurements(self, call: Call) -> Reply:
         await call.finish()
-        return Reply(answer_measurements(self._storage.state, call.head))
+        return Reply(answer_measurements(self._storage.state, call.head) | {"board": self._storage.board.told})
 
     async def plan(self, call: Call) -> Reply:
         await call.finish()
         plan = find_plan(self._storage.state, call.head)
         if plan.size <= SMALL_PLAN:
-            return Reply(plan_on_wire(plan))
-        return Reply(await asyncio.to_thread(plan_on_wire, plan))
+            head = plan_on_wire(plan)
+        else:
+            head = await asyncio.to_thread(plan_on_wire, plan)
+        return Reply(head | {"board": self._storage.board.told})
 
     async def series(self, call: Call) -> Reply:
         await call.finish()

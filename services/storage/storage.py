@@ -14,6 +14,7 @@ from common.budget import Budget
 from common.errors import InfluxError
 from common.folder_lock import FolderLock
 from common.log import get_logger
+from services.storage.board import Board
 from services.storage.changes.append_request import AppendRequest
 from services.storage.changes.pressure import Pressure
 from services.storage.changes.series_watch import SeriesWatch
@@ -85,12 +86,15 @@ class Storage:
         began = time.monotonic()
         self._lock.take()
         self._opened.callback(self._lock.give_back)
+        self.board = Board(self.settings.shared_memory, self.settings.data)
+        self._opened.callback(self.board.close)
         self._opened.push_async_callback(self.catalog.close)
         await self.catalog.open()
         loaded = await self.catalog.load()
         self.hash_key = loaded.hash_key
         mended = Mended(lost_measurements(loaded), []) if loaded.damage else Mended([], [])
         self.state = await asyncio.to_thread(build_state, loaded, mended.measurements)
+        self.state.on_change = self.board.count_up
         for segment, reason in self.state.quarantined.items():
             log.error("a segment is in quarantine", segment=segment, reason=reason)
         for damage in self.state.damage:

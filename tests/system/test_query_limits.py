@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.faults.report import case
+from tests.metrics_page import figure
 from tests.stack import Stack
 
 # One worker runs them all: the stack and its data are made once.
@@ -108,10 +109,10 @@ async def test_a_thousand_queries_at_a_time(limited: Stack) -> None:
 
         waiting = [asyncio.create_task(ask()) for _ in range(100)]
         metrics = ""
-        while "tidegate_query_waiting" not in metrics or _figure(metrics, "tidegate_query_waiting") < 100:
+        while "tidegate_query_waiting" not in metrics or figure(metrics, "tidegate_query_waiting") < 100:
             async with session.get("/metrics") as page:
                 metrics = await page.text()
-        assert _figure(metrics, "tidegate_query_running") == 10
+        assert figure(metrics, "tidegate_query_running") == 10
         for _ in range(89):
             await asyncio.gather(*(ask() for _ in range(10)))
         for answer in holding:
@@ -125,12 +126,6 @@ async def test_a_thousand_queries_at_a_time(limited: Stack) -> None:
         f"99 of 100 in {p99 * 1e3:.0f} ms with ten at a time",
         "10 run, 100 wait, 890 refused",
         (statuses[200], statuses[503]) == (100, 890),
-    )
-
-
-def _figure(page: str, name: str) -> float:
-    return sum(
-        float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))
     )
 
 

@@ -12,6 +12,7 @@ from common.model import Bucket, FieldType
 from common.tombstones import Tombstone
 from services.query.engine.frame import SeriesTable
 from services.query.reading import units
+from services.query.reading.board import Stamp
 from services.query.reading.liveness import Living, Mask
 from services.query.reading.series_index import SeriesIndex
 from services.query.reading.unit_cache import CacheKey, UnitKey
@@ -70,6 +71,7 @@ class Held:
             ranges of time need different ones.
         plan_bytes: what is counted in the budget for plan and series.
         is_quiet: nothing had changed when storage was last asked.
+        stamp: what the board said before storage was last asked.
         tombstones: deletes that hide rows of the segments, or put series in doubt.
         living: which series have rows; None where no delete puts it in doubt.
         views: a table and which are alive, the living ones of it alone, and it with their keys.
@@ -86,6 +88,7 @@ class Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     plan_bytes: int = 0
     is_quiet: bool = False
+    stamp: Stamp | None = None
     tombstones: tuple[Tombstone, ...] = ()
     living: Living | None = None
     views: tuple[SeriesTable, Mask, SeriesTable, SeriesTable] | None = None

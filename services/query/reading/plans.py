@@ -1,6 +1,7 @@
 """Plans and series of measurements, kept and renewed by difference.
 
-One ``storage.plan`` tells whether anything changed since the plan that is held. Source: docs/rpc.md, "storage.plan".
+The board tells, or else one ``storage.plan``, whether anything changed since the plan that is held. Source:
+docs/rpc.md, "storage.plan"; docs/decisions/0065-the-board.md.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from common import board
 from common.budget import Budget
 from common.errors import Gone
 from common.model import MAX_TIME_NS, MIN_TIME_NS
@@ -18,12 +20,15 @@ from common.rpc.client import RpcClient
 from common.segment import decode_dictionary
 from common.tombstones import Tombstone
 from services.query.reading import units
+from services.query.reading.board import Board
 from services.query.reading.held import Held, in_shards, with_difference
 from services.query.reading.series_index import SeriesIndex
 from services.query.reading.unit_cache import UnitCache
 
 # Measurements whose plan and series are held; the least recently used go first.
 MAX_MEASUREMENTS = 10_000
+# A measurement of a request comes without a wait where the board tells; each so many others get the loop.
+GIVE_WAY_EVERY = 16
 
 
 @dataclass(slots=True)
@@ -39,13 +44,16 @@ class Plans:
 
     Args:
         cache: of decoded units; it gives way to what grows here, and those of a forgotten measurement go with it.
+        board: learns from what storage answers here.
     """
 
-    def __init__(self, client: RpcClient, storage_url: str, budget: Budget, cache: UnitCache) -> None:
+    def __init__(self, client: RpcClient, storage_url: str, budget: Budget, cache: UnitCache, board: Board) -> None:
         self._client = client
         self._url = storage_url
         self._budget = budget
         self._cache = cache
+        self._board = board
+        self._spared = 0
         self._held: OrderedDict[tuple[str, str], Held] = OrderedDict()
         self._waiting: dict[str, _Batch] = {}
         # Buckets for which a call is under way: by whoever came first (None), or for all who came behind.
@@ -59,11 +67,23 @@ class Plans:
         """Whether storage is being asked about measurements of the bucket."""
         return bucket_id in self._planning
 
+    def is_newest(self, bucket_id: str, name: str) -> bool:
+        """Whether what is held of a measurement is known to be the newest, without asking."""
+        held = self._held.get((bucket_id, name))
+        return held is not None and held.version >= 0 and self._board.holds(board.word_of(bucket_id, name), held.stamp)
+
     async def refresh(self, bucket_id: str, name: str) -> None:
         """Bring what is held of a measurement up to date by a call that begins after this one.
 
-        Those who come while a call is under way wait for the next one and share it.
+        No call where the board tells that it is. Those who come while a call is under way wait for the next one and
+        share it.
         """
+        if self.is_newest(bucket_id, name):
+            self._held.move_to_end((bucket_id, name))
+            self._spared += 1
+            if self._spared % GIVE_WAY_EVERY == 0:
+                await asyncio.sleep(0)
+            return
         if bucket_id in self._planning:
             batch = self._waiting.get(bucket_id)
             if batch is None:
@@ -100,7 +120,11 @@ class Plans:
         head = {
             "bucket_id": bucket_id, "measurements": versions, "start_ns": MIN_TIME_NS, "stop_ns": MAX_TIME_NS + 1,
         }  # fmt: skip
-        answers = (await self._client.call(self._url, "storage.plan", head)).head["measurements"]
+        stamps = {name: self._board.stamp(board.word_of(bucket_id, name)) for name in versions}
+        asked_s = self._board.now_s()
+        answer = (await self._client.call(self._url, "storage.plan", head)).head
+        self._board.learn(answer.get("board"), asked_s)
+        answers = answer["measurements"]
         lost = []
         for name, version in versions.items():
             key = (bucket_id, name)
@@ -115,7 +139,9 @@ class Plans:
                 self._apply_plan(key, answers[name])
             elif held is not None:
                 held.is_quiet = True
-            if key in self._held:
+            held = self._held.get(key)
+            if held is not None:
+                held.stamp = stamps[name]
                 self._held.move_to_end(key)
         if lost:
             await self._plan(bucket_id, lost)

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from common.board import word_of
 from common.budget import Budget
 from common.errors import Gone, Unavailable
 from common.model import Bucket, FieldType
 from common.rpc.client import RpcClient
 from common.tombstones import Tombstone
 from services.query.engine.frame import Piece, SeriesTable
+from services.query.reading.board import Board, Stamp
 from services.query.reading.columns import Columns, in_groups
 from services.query.reading.held import Held, Measured, MeasurementInfo
 from services.query.reading.liveness import Living, chunks_wanted, only, with_keys_of
@@ -34,20 +36,32 @@ MAX_TOGETHER = 64
 CACHE_SHARE = 0.6
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """The measurements of a bucket as of *version*; *doubtful* are those in which deletes may have left no row."""
+
+    version: int
+    infos: list[MeasurementInfo]
+    doubtful: frozenset[str]
+    stamp: Stamp | None
+
+
 class Reader:
     """Reads what storage has; one a process.
 
     Args:
         budget: of the process; what is kept is counted in it and given up when others need it.
+        shared_memory: the folder of the board; empty = storage is asked each time.
     """
 
-    def __init__(self, client: RpcClient, storage_url: str, budget: Budget) -> None:
+    def __init__(self, client: RpcClient, storage_url: str, budget: Budget, shared_memory: str = "") -> None:
         self._client = client
         self._url = storage_url
         self._budget = budget
-        self._measurements: OrderedDict[str, tuple[int, list[MeasurementInfo], frozenset[str]]] = OrderedDict()
+        self._board = Board(shared_memory)
+        self._listed: OrderedDict[str, _Listed] = OrderedDict()
         self._cache = UnitCache(budget, int(budget.limit_bytes * CACHE_SHARE))
-        self._plans = Plans(client, storage_url, budget, self._cache)
+        self._plans = Plans(client, storage_url, budget, self._cache, self._board)
         self._columns = Columns(client, storage_url, budget, self._cache)
         # Buckets of which a question is worked out while storage is asked.
         self._asked_aside: set[str] = set()
@@ -55,6 +69,11 @@ class Reader:
     @property
     def budget(self) -> Budget:
         return self._budget
+
+    @property
+    def sees_changes(self) -> bool:
+        """Whether storage's changes are seen in shared memory."""
+        return self._board.is_open
 
     def make_room(self, size: int) -> None:
         """Give up what is cached until *size* bytes fit the budget, as far as that helps."""
@@ -64,22 +83,32 @@ class Reader:
 
     async def measurements(self, bucket: Bucket) -> list[MeasurementInfo]:
         """All measurements of a bucket, names in byte order."""
-        held = self._measurements.get(bucket.id)
-        head = {"bucket_id": bucket.id, "version": -1 if held is None else held[0]}
+        held, word = self._listed.get(bucket.id), word_of(bucket.id)
+        if held is None or not self._board.holds(word, held.stamp):
+            held = await self._list(bucket, held, word)
+        self._listed.move_to_end(bucket.id)
+        return await self._that_live(bucket, held.infos, held.doubtful)
+
+    async def _list(self, bucket: Bucket, held: _Listed | None, word: int) -> _Listed:
+        """The measurements of a bucket as storage tells them; *held* if that is still so."""
+        head = {"bucket_id": bucket.id, "version": -1 if held is None else held.version}
+        stamp, asked_s = self._board.stamp(word), self._board.now_s()
         answer = (await self._client.call(self._url, "storage.measurements", head)).head
+        self._board.learn(answer.get("board"), asked_s)
         listed = answer.get("measurements")
-        if listed is None and held is not None and answer["version"] == held[0]:
-            self._measurements.move_to_end(bucket.id)
-            return await self._that_live(bucket, held[1], held[2])
-        infos = [
-            MeasurementInfo(name, count, tuple((start, key, FieldType(type)) for start, key, type in fields))
-            for name, count, fields, _ in listed or ()
-        ]
-        doubtful = frozenset(name for name, _, _, is_in_doubt in listed or () if is_in_doubt)
-        self._measurements[bucket.id] = (answer["version"], infos, doubtful)
-        if len(self._measurements) > MAX_BUCKETS:
-            self._measurements.popitem(last=False)
-        return await self._that_live(bucket, infos, doubtful)
+        if listed is None and held is not None and answer["version"] == held.version:
+            held = replace(held, stamp=stamp)
+        else:
+            infos = [
+                MeasurementInfo(name, count, tuple((start, key, FieldType(type)) for start, key, type in fields))
+                for name, count, fields, _ in listed or ()
+            ]
+            doubtful = frozenset(name for name, _, _, is_in_doubt in listed or () if is_in_doubt)
+            held = _Listed(answer["version"], infos, doubtful, stamp)
+        self._listed[bucket.id] = held
+        if len(self._listed) > MAX_BUCKETS:
+            self._listed.popitem(last=False)
+        return held
 
     async def _that_live(
         self, bucket: Bucket, infos: list[MeasurementInfo], doubtful: frozenset[str]
@@ -133,6 +162,8 @@ class Reader:
         None else."""
         if bucket.id in self._asked_aside or self._plans.is_asking(bucket.id):
             return None
+        if self._plans.is_newest(bucket.id, name):
+            return None  # nobody has to be asked
         held = self._plans.find(bucket.id, name)
         if held is None or not held.is_quiet or held.version < 0 or held.tombstones:
             return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common import board
 from common.model import MAX_TIME_NS, MIN_TIME_NS, FieldType
 from common.tombstones import Tombstone, covers_all, encode_choice
 from services.storage.state.blocks import Segment
@@ -30,6 +31,7 @@ class Measurement:
         epoch: how often its dictionary has been written anew.
         removals: which segments went out since it was made, loaded or written anew.
         lost_series: ranges of sequence numbers of series whose tag keys or ids are damaged: they are not served.
+        word: where its slot on the board is.
     """
 
     id: int
@@ -43,8 +45,10 @@ class Measurement:
     lost_series: tuple[tuple[int, int], ...] = ()
     epoch: int = 0
     removals: Removals = field(init=False)
+    word: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.word = board.word_of(self.bucket_id, self.name)
         self.removals = Removals(self.version)
 
     @property

@@ -8,9 +8,10 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from common import board
 from common.model import FieldType
 from common.tombstones import Tombstone
 from services.storage.catalog.rows import Damage
@@ -27,9 +28,11 @@ class BucketContents:
 
     Attributes:
         version: number of the last change of what ``storage.measurements`` answers.
+        word: where its slot on the board is.
     """
 
     version: int
+    word: int
     measurements: dict[str, Measurement] = field(default_factory=dict)
 
     @property
@@ -58,10 +61,15 @@ class Retired:
 
 
 class State:
-    """The whole."""
+    """The whole.
+
+    Attributes:
+        on_change: told where on the board the slot of what changes is.
+    """
 
     def __init__(self) -> None:
         self.number = 0
+        self.on_change: Callable[[int], object] = _tell_nobody
         # Living buckets with their retention in ns; 0 = for ever.
         self.buckets: dict[str, int] = {}
         self.contents: dict[str, BucketContents] = {}
@@ -117,30 +125,34 @@ class State:
             self.buckets[bucket_id] = retention_ns
 
     def add_measurement(self, measurement: Measurement) -> None:
-        contents = self.contents.setdefault(measurement.bucket_id, BucketContents(measurement.version))
+        bucket_id, number = measurement.bucket_id, measurement.version
+        contents = self.contents.get(bucket_id)
+        if contents is None:
+            contents = self.contents[bucket_id] = BucketContents(number, board.word_of(bucket_id))
         contents.measurements[measurement.name] = measurement
-        contents.version = measurement.version
+        self._changed_list(contents, number)
+        self._changed(measurement, number)
         self.by_id[measurement.id] = measurement
 
     def add_fields(
         self, measurement: Measurement, shard_start_ns: int, fields: dict[str, FieldType], number: int
     ) -> None:
         measurement.fields.setdefault(shard_start_ns, {}).update(fields)
-        self.contents[measurement.bucket_id].version = number
+        self._changed_list(self.contents[measurement.bucket_id], number)
 
     def forget_fields(self, measurement: Measurement, shard_start_ns: int, number: int) -> None:
         measurement.fields.pop(shard_start_ns, None)
-        self.contents[measurement.bucket_id].version = number
+        self._changed_list(self.contents[measurement.bucket_id], number)
 
     def set_series(self, measurement: Measurement, series: SeriesSet, number: int) -> None:
         measurement.series = series
-        measurement.version = number
-        self.contents[measurement.bucket_id].version = number
+        self._changed(measurement, number)
+        self._changed_list(self.contents[measurement.bucket_id], number)
 
     def set_tombstones(self, measurement: Measurement, tombstones: tuple[Tombstone, ...], number: int) -> None:
         measurement.tombstones = tombstones
-        measurement.version = number
-        self.contents[measurement.bucket_id].version = number
+        self._changed(measurement, number)
+        self._changed_list(self.contents[measurement.bucket_id], number)
         for noted, is_settled in ((self.settled, True), (self.unsettled, False)):
             if any(stone.is_settled is is_settled for stone in tombstones):
                 noted.add(measurement.id)
@@ -161,8 +173,8 @@ class State:
 
     def lose_series(self, measurement: Measurement, first: int, stop: int, number: int) -> None:
         """Serve the series *first* … *stop* − 1 no longer."""
-        measurement.version = number
-        self.contents[measurement.bucket_id].version = number
+        self._changed(measurement, number)
+        self._changed_list(self.contents[measurement.bucket_id], number)
         measurement.lost_series = (*measurement.lost_series, (first, stop))
         self.damage.append(
             Damage(
@@ -180,7 +192,7 @@ class State:
     def add_segment(self, segment: Segment, number: int) -> None:
         measurement = self.by_id[segment.measurement]
         measurement.segments[segment.id] = segment
-        measurement.version = number
+        self._changed(measurement, number)
         self._living[segment.id] = segment
         if segment.level == 0:
             self.commits[commit_of(segment.id)].held += 1
@@ -220,7 +232,8 @@ class State:
     def drop_measurement(self, measurement: Measurement, number: int) -> None:
         """Forget it with its segments, at once; what is left to delete is noted in ``dropped``."""
         contents = self.contents[measurement.bucket_id]
-        contents.version = number
+        self._changed_list(contents, number)
+        self._changed(measurement, number)
         del contents.measurements[measurement.name]
         if not contents.measurements:
             del self.contents[measurement.bucket_id]
@@ -238,6 +251,14 @@ class State:
         self.stale.add(measurement.generation)
         self.dropped[measurement.id] = [(segment.id, segment.size) for segment in segments if segment.level > 0]
 
+    def _changed(self, measurement: Measurement, number: int) -> None:
+        measurement.version = number
+        self.on_change(measurement.word)
+
+    def _changed_list(self, contents: BucketContents, number: int) -> None:
+        contents.version = number
+        self.on_change(contents.word)
+
     def _take(self, id: int, number: int) -> Segment | None:
         """Out of those that are planned with."""
         segment = self._living.pop(id, None)
@@ -246,7 +267,7 @@ class State:
         measurement = self.by_id[segment.measurement]
         del measurement.segments[id]
         measurement.removals.add(number, id)
-        measurement.version = number
+        self._changed(measurement, number)
         if segment.level == 0:
             self.level0_blocks -= 1
             self.level0_bytes -= segment.size
@@ -256,3 +277,7 @@ class State:
         number = commit_of(id)
         self.commits[number].held -= 1
         self.note_if_empty(number)
+
+
+def _tell_nobody(_word: int) -> None:
+    """Until there is a board."""

@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from common.board import word_of
 from common.merge import filter_rows
 from common.rpc import wire
 from common.segment import Block, decode_block, encode_block, encode_dictionary
 from common.tombstones import encode_choice, hidden_rows, is_chosen, pending, unite
+from services.query.reading.board import Board, Stamp
 from services.storage import storage as wiring
 from services.storage.changes.append import Append
 from services.storage.changes.append_request import decode_append
@@ -28,7 +30,7 @@ from services.storage.changes.records import ChangeRecords, decode_change
 from services.storage.compaction.compactor import merge_segments
 from services.storage.compaction.sources import with_hidden
 from services.storage.config import StorageSettings
-from services.storage.reading.plan import find_plan
+from services.storage.reading.plan import answer_measurements, find_plan
 from services.storage.reading.segments import NewSegment
 from services.storage.storage import Storage
 from services.storage.sweep.reclaim import Narrow
@@ -83,10 +85,18 @@ class Subject:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.points: Points = {}
+        self._board = Board(str(folder.parent))
+        # What was told of each place on the board, and what the board said before that.
+        self._told: dict[int, tuple[Stamp | None, Any]] = {}
 
     async def open(self) -> None:
-        self.storage = Storage(StorageSettings(data=self._folder, storage_reserve_bytes=0), CollectorRegistry())
+        settings = StorageSettings(data=self._folder, storage_reserve_bytes=0, shared_memory=str(self._folder.parent))
+        self.storage = Storage(settings, CollectorRegistry())
         await self.storage.open()
+
+    async def close(self) -> None:
+        await self.storage.close()
+        self._board.close()
 
     async def restart(self) -> None:
         await self.storage.close()
@@ -245,6 +255,23 @@ class Subject:
             self.check_doubt(bucket, points)
         return points
 
+    def check_board(self) -> None:
+        """What query services hold of what was told before is still so, where the board says that it is."""
+        state = self.storage.state
+        asked: dict[int, Any] = {}
+        for bucket in BUCKETS:
+            head = {"bucket_id": bucket, "measurements": {"cpu": -1}, **ALL}
+            asked[word_of(bucket, "cpu")] = find_plan(state, head).measurements
+            asked[word_of(bucket)] = answer_measurements(state, {"bucket_id": bucket, "version": -1})
+        for word, (stamp, before) in self._told.items():
+            if self._board.holds(word, stamp):
+                assert before == asked[word]
+        stamps = {word: self._board.stamp(word) for word in asked}
+        self._board.learn(
+            None if self.storage.board.told is None else list(self.storage.board.told), self._board.now_s()
+        )
+        self._told = {word: (stamps[word], now) for word, now in asked.items()}
+
     def check_doubt(self, bucket: str, points: Points) -> None:
         """A series in no tombstone has points."""
         measurement = self.storage.state.find(bucket, "cpu")
@@ -268,10 +295,12 @@ async def run(steps: list[tuple[Any, ...]], folder: Path) -> None:
             if name == "append":
                 subject.expect(*arguments)
             assert await subject.stored() == subject.points
+            subject.check_board()
         await subject.restart()
         assert await subject.stored() == subject.points
+        subject.check_board()
     finally:
-        await subject.storage.close()
+        await subject.close()
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -282,4 +311,5 @@ def test_what_is_stored_is_what_a_dict_would_hold(
     for background in ("Compaction", "Sweeper"):
         monkeypatch.setattr(wiring, background, Nothing)
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(steps, Path(folder)))
+        (data := Path(folder) / "data").mkdir()
+        asyncio.run(run(steps, data))

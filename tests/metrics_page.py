@@ -1,0 +1,10 @@
+"""What a page of /metrics says."""
+
+from __future__ import annotations
+
+
+def figure(page: str, name: str) -> float:
+    """The sum of all samples of *name*."""
+    return sum(
+        float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))
+    )
