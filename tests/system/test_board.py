@@ -1,4 +1,4 @@
-"""Whoever has been told that a write is stored sees it in the next question, also while storage is killed and started."""
+"""Whoever was told that a write is stored sees it in the next question, also while storage is killed and started."""
 
 from __future__ import annotations
 

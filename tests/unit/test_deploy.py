@@ -66,7 +66,15 @@ def test_a_container_has_no_more_than_it_needs(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in service
     volumes = {volume.partition(":")[0] for volume in service["volumes"]}
-    assert volumes == ({"data", "keys"} if name == "storage" else {"keys"})
+    assert volumes == {"keys"} | {"storage": {"data", "memory"}, "query": {"memory"}}.get(name, set())
+
+
+def test_storage_and_query_share_memory() -> None:
+    volume = COMPOSE["volumes"]["memory"]["driver_opts"]
+    assert (volume["type"], volume["device"]) == ("tmpfs", "tmpfs")
+    for name in ("storage", "query"):
+        service = COMPOSE["services"][name]
+        assert f"memory:{service['environment']['TIDEGATE_SHARED_MEMORY']}" in service["volumes"]
 
 
 def test_ingest_can_be_scaled() -> None:
