@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 
-def figure(page: str, name: str) -> float:
-    """The sum of all samples of *name*."""
+def figure(page: str, name: str, label: str = "") -> float:
+    """The sum of all samples of *name*; with *label* (``key="value"``) of those that have it."""
     return sum(
-        float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))
+        float(line.rpartition(" ")[2])
+        for line in page.splitlines()
+        if line.startswith((f"{name} ", f"{name}{{")) and label in line
     )

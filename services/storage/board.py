@@ -31,13 +31,14 @@ class Board:
     """
 
     def __init__(self, folder: str, data: Path) -> None:
-        self._path = Path(folder) / name_of(data)
+        self._path = Path()
         self._words: memoryview[int] | None = None
         self._descriptor = -1
         self._epoch = 0
         if not folder:
             return
         _clear(Path(folder))
+        self._path = Path(folder) / name_of(data)
         try:
             self._descriptor = _take_or_make(self._path)
             # Its memory is taken now: later, a write to a page that is not there would end the process.

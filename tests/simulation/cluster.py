@@ -153,7 +153,7 @@ class Cluster:
         self._restarts: set[asyncio.Task[None]] = set()
         self._settings = StorageSettings(
             data=Path("nowhere"), internal_key="k" * 32, max_series_per_bucket=shape.max_series,
-            storage_keep_replaced_s=2,
+            storage_keep_replaced_s=2, shared_memory="",
         )  # fmt: skip
         self._storage_node = network.add("storage")
         self._auth_node = network.add("auth")
