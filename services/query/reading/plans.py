@@ -22,7 +22,6 @@ from common.tombstones import Tombstone
 from services.query.reading import units
 from services.query.reading.board import Board
 from services.query.reading.held import Held, in_shards, with_difference
-from services.query.reading.series_index import SeriesIndex
 from services.query.reading.unit_cache import UnitCache
 
 # Measurements whose plan and series are held; the least recently used go first.
@@ -166,17 +165,22 @@ class Plans:
         held.units = {shard: units for shard, units in held.units.items() if shard in shards}
 
     async def read_series(self, bucket_id: str, name: str, held: Held) -> None:
-        """Read the series that the plan has and the index has not. Raises Gone: they have other numbers now."""
+        """Read the series that the plan has and the index has not; one at a time, and never cut short.
+
+        Raises Gone: they have other numbers now.
+        """
         if held.index.count >= held.wanted_series:
             return
         head = {
             "bucket_id": bucket_id, "measurement": name, "generation": held.generation, "after": held.index.count,
         }  # fmt: skip
+        parts = []
         async with self._client.stream(self._url, "storage.series", head) as answer:
             if answer.head["generation"] != held.generation:
                 raise Gone(f"the series of {name!r} have been dropped, or have other numbers")
             async for part in answer.parts():
-                await asyncio.to_thread(_extend, held.index, part)
+                parts.append(await asyncio.to_thread(decode_dictionary, part))
+        await asyncio.to_thread(held.index.extend, parts)
         grown = held.index.nbytes - held.plan_bytes
         self._cache.make_room(grown)
         self._budget.take(grown)
@@ -187,8 +191,3 @@ class Plans:
         if held is not None:
             self._budget.give(held.plan_bytes)
             self._cache.drop(held.key)
-
-
-def _extend(index: SeriesIndex, part: bytes) -> None:
-    ids, keys = decode_dictionary(part)
-    index.extend(ids, keys)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from common.board import word_of
 from common.budget import Budget
@@ -27,6 +28,7 @@ from services.query.reading.series_index import SeriesIndex
 from services.query.reading.unit_cache import UnitCache
 from services.query.reading.units import Segment, Unit
 
+T = TypeVar("T")
 # How often a query plans again because segments were replaced under it.
 MAX_PLANS = 8
 MAX_BUCKETS = 1_000
@@ -138,8 +140,7 @@ class Reader:
                 return None
             if held.index.count < held.wanted_series:
                 try:
-                    async with held.lock:
-                        await self._plans.read_series(bucket.id, name, held)
+                    await _undisturbed(held, partial(self._plans.read_series, bucket.id, name, held))
                 except Gone:  # some are damaged, which the next plan hides, or all have other numbers now
                     held.version = -1
                     continue
@@ -147,8 +148,8 @@ class Reader:
             shards, stones = held.shards, held.tombstones
             if stones:
                 try:
-                    async with held.lock:
-                        table, living = await self._living(held, shards, stones)
+                    known = _known_living(held, shards, stones)
+                    table, living = known or await _undisturbed(held, partial(self._living, held, shards, stones))
                 except Gone:
                     held.version = -1
                     continue
@@ -235,6 +236,36 @@ class Reader:
                 measured = replace(measured, table=held.index.table)
             return measured, [piece for unit, shard in found if (piece := _piece(unit, names, shard)) is not None]
         raise Unavailable("cannot read: segments are replaced faster than they can be read")
+
+
+def _known_living(
+    held: Held, shards: dict[tuple[int, int], list[Segment]], stones: tuple[Tombstone, ...]
+) -> tuple[SeriesTable, SeriesTable] | None:
+    """What ``Reader._living`` gives, where nothing is to be looked at for it."""
+    living, views = held.living, held.views
+    if living is None or views is None or held.lock.locked() or living.stones != stones:
+        return None
+    if views[0] is not held.index.table or views[1] is not living.alive or len(living.alive) < held.index.count:
+        return None
+    if living.to_look_at([segment for found in shards.values() for segment in found]):
+        return None
+    return views[3], views[2]
+
+
+async def _undisturbed(held: Held, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """*work* under the lock of *held*, to its end, also when whoever waits for it is cancelled.
+
+    Its threads would go on changing what is held, and the next one must not begin before they have ended.
+    """
+
+    async def run() -> T:
+        async with held.lock:
+            return await work()
+
+    task = asyncio.create_task(run())
+    # Whoever waits takes the error; nobody may be left who does.
+    task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return await asyncio.shield(task)
 
 
 def _learn(

@@ -7,7 +7,7 @@ sorted (``common/segment.py``, series dictionary).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ Indexes = NDArray[np.int64]
 _COMMA = re.compile(rb"(?<!\\),")
 _EQUALS = re.compile(rb"(?<!\\)=")
 _ESCAPED = re.compile(rb"\\([,= ])")
+SORTED_TOGETHER = 20_000
 # What a series costs beyond its codes, for the memory budget.
 _KEY_BYTES = 64
 
@@ -52,23 +53,32 @@ class SeriesIndex:
         """Bytes held, near enough for a budget."""
         return self.count * (_KEY_BYTES + ANSWER_BYTES + 24 + 4 * len(self._codes)) + sum(map(len, self._keys))
 
-    def extend(self, ids: SeriesIds, keys: Sequence[bytes]) -> None:
-        """Take in series with the next codes."""
+    def extend(self, parts: Iterable[tuple[SeriesIds, Sequence[bytes]]]) -> None:
+        """Take in series with the next codes, all of *parts* together."""
+        ids, fresh = [self._ids], list[bytes]()
+        for some, keys in parts:
+            ids.append(some)
+            fresh.extend(keys)
         first = len(self._keys)
-        self._ids = np.concatenate((self._ids, ids))
-        self._keys.extend(keys)
-        lost = np.flatnonzero(ids[:, 0] == NO_SERIES)
+        self._ids = np.concatenate(ids)
+        self._keys.extend(fresh)
+        lost = np.flatnonzero(self._ids[first:, 0] == NO_SERIES)
         if len(lost):
             self._lost = first + int(lost[0])
         # Of two series with one id the later one counts: the other one's tags were damaged, and came again.
         self._order = np.lexsort((-np.arange(len(self._ids)), self._ids[:, 1], self._ids[:, 0]))
-        self._add_tags(first, keys)
+        self._add_tags(first, fresh)
         count = len(self._keys)
         codes = {key: _grown(column, count) for key, column in self._codes.items()}
         self._codes = codes
         words = {key: _word_array(places) for key, places in self._words.items()}
+        # What is in order already is one run to the sort. No other thread runs while Python sorts: not all at once.
+        by_key: list[int] = np.argsort(self.table.ranks).tolist()
+        for start in range(first, count, SORTED_TOGETHER):
+            by_key += sorted(range(start, min(start + SORTED_TOGETHER, count)), key=self._keys.__getitem__)
+        by_key.sort(key=self._keys.__getitem__)
         ranks = np.empty(count, np.int64)
-        ranks[sorted(range(count), key=self._keys.__getitem__)] = np.arange(count)
+        ranks[by_key] = np.arange(count)
         self.table = SeriesTable(count, dict(codes), words, ranks, dict(self._words))
 
     def _add_tags(self, first: int, keys: Sequence[bytes]) -> None:
@@ -85,7 +95,10 @@ class SeriesIndex:
             self._codes[tag] = column
 
     def _add_pair(self, pair: bytes) -> tuple[str, int]:
-        tag, value = (_unescape(text) for text in _EQUALS.split(pair, maxsplit=1))
+        if b"\\" in pair:
+            tag, value = (_unescape(text) for text in _EQUALS.split(pair, maxsplit=1))
+        else:
+            tag, _, value = pair.decode("utf-8", "surrogateescape").partition("=")
         places = self._words.setdefault(tag, {"": 0})
         known = self._pairs[pair] = (tag, places.setdefault(value, len(places)))
         return known
@@ -130,6 +143,4 @@ def _split(key: bytes) -> list[bytes]:
 
 
 def _unescape(text: bytes) -> str:
-    if b"\\" in text:
-        text = _ESCAPED.sub(rb"\1", text)
-    return text.decode("utf-8", "surrogateescape")
+    return _ESCAPED.sub(rb"\1", text).decode("utf-8", "surrogateescape")

@@ -18,7 +18,7 @@ from services.query.reading.series_index import SeriesIndex
 def index_of(*keys: bytes, index: SeriesIndex | None = None) -> SeriesIndex:
     index = index or SeriesIndex()
     first = index.count
-    index.extend(np.array([[first + n, 7] for n in range(len(keys))], np.uint64), keys)
+    index.extend([(np.array([[first + n, 7] for n in range(len(keys))], np.uint64), keys)])
     return index
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
@@ -146,7 +147,48 @@ def test_series_count_once_their_tags_can_be_asked_for() -> None:
     counts: list[tuple[int, int]] = []
     index = Watched()
     for host in (b"host=a", b"host=b"):
-        index.extend(np.array([[index.count, 1]], np.uint64), [host])
+        index.extend([(np.array([[index.count, 1]], np.uint64), [host])])
     assert counts == [(0, 0), (1, 1)]
     assert index.count == index.table.count == 2
     assert index.table.values("host").tolist() == ["a", "b"]
+
+
+def test_series_that_come_bit_by_bit_are_ranked_as_all_at_once() -> None:
+    random_ = random.Random(3)
+    keys = [b"host=%d,zone=%d" % (random_.randrange(10**6), n) for n in range(300)]
+    ids = np.array([[n, 7] for n in range(300)], np.uint64)
+    at_once, bit_by_bit = SeriesIndex(), SeriesIndex()
+    at_once.extend([(ids, keys)])
+    with patch("services.query.reading.series_index.SORTED_TOGETHER", 7):
+        for start in range(0, 300, 60):
+            bit_by_bit.extend([(ids[at : at + 20], keys[at : at + 20]) for at in range(start, start + 60, 20)])
+    for index in (at_once, bit_by_bit):
+        order = np.argsort(index.table.ranks).tolist()
+        assert [keys[code] for code in order] == sorted(keys)
+        assert index.find_codes(ids[::-1]).tolist() == list(range(299, -1, -1))
+
+
+async def test_series_come_once_however_often_their_reader_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Compacted(random.Random(1))
+    storage.write(BUCKET.id, points(rows(random.Random(1))[:HOSTS]))
+    reader = Reader(storage, "memory:", Budget(BUDGET_BYTES))  # type: ignore[arg-type]
+    plain = SeriesIndex.extend
+    began, goes_on = threading.Event(), threading.Event()
+
+    def slow(self: SeriesIndex, parts: Any) -> None:
+        began.set()
+        assert goes_on.wait(10)
+        plain(self, parts)
+
+    monkeypatch.setattr(SeriesIndex, "extend", slow)
+    first = asyncio.create_task(reader.measured(BUCKET, "m"))
+    await asyncio.to_thread(began.wait, 10)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    others = [asyncio.create_task(reader.measured(BUCKET, "m")) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    goes_on.set()
+    for measured in await asyncio.gather(*others):
+        assert measured is not None
+        assert measured.table.count == HOSTS
