@@ -148,8 +148,10 @@ class Reader:
             shards, stones = held.shards, held.tombstones
             if stones:
                 try:
-                    known = _known_living(held, shards, stones)
-                    table, living = known or await _undisturbed(held, partial(self._living, held, shards, stones))
+                    found = _known_living(held, shards, stones)
+                    if found is None:
+                        found = await _undisturbed(held, partial(self._living, held, shards, stones))
+                    table, living = found
                 except Gone:
                     held.version = -1
                     continue

@@ -80,7 +80,8 @@ class Compacted(MemoryStorage):
         self.merged += 1
 
     def _fetch(self, head: Any) -> tuple[Any, list[bytes]]:
-        if self.may_merge and self._random.random() < 0.3:
+        # Once in any case: chance and the order of threads might leave it out.
+        if self.may_merge and (not self.merged or self._random.random() < 0.3):
             self.may_merge -= 1
             self.compact()
         return super()._fetch(head)
