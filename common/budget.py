@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from common.errors import Unavailable
 
 
@@ -35,14 +32,11 @@ class Budget:
         """Bytes that are counted in bit by bit and counted out together."""
         return Claim(self)
 
-    @contextmanager
-    def held(self, size: int) -> Iterator[None]:
-        """Hold *size* bytes for the length of a with block."""
-        self.take(size)
-        try:
-            yield
-        finally:
-            self.give(size)
+    def held(self, size: int) -> Claim:
+        """Hold *size* bytes for the length of a with block. Raises as ``take``."""
+        claim = Claim(self)
+        claim.take(size)
+        return claim
 
 
 class Claim:

@@ -68,6 +68,8 @@ class QueryContext:
     peers: Peers | None = None
     origin: Origin = Origin()
     prepared: Preparations = field(default_factory=Preparations)
+    # What names were found to be, each in the mappings of that moment: a statement asks for one several times.
+    _found: dict[tuple[str, str], tuple[MappingTable, Bucket]] = field(default_factory=dict, repr=False)
 
     async def resolve(self, database: str = "", policy: str = "") -> Bucket:
         """The bucket that a statement reads from.
@@ -117,10 +119,14 @@ class QueryContext:
         # A mapping made a moment ago may not have reached this replica's cache: a refusal is confirmed once.
         for confirm in (False, True):
             table = await self.mappings.of_org(self.org_id, confirm=confirm)
+            found = self._found.get((database, policy))
+            if found is not None and found[0] is table:
+                return found[1]
             known = [mapping for mapping in table.of_database(database) if self.may_read(mapping.bucket)]
             fitting = [m for m in known if (m.retention_policy == policy if policy else m.default)]
             if fitting:
                 # Stored mappings come first, so a stored default wins over the virtual one.
+                self._found[database, policy] = table, fitting[0].bucket
                 return fitting[0].bucket
             if known:
                 refusal = (

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -25,25 +24,32 @@ class Metrics:
         for name, (help, read) in gauges.items():
             Gauge(name, help, registry=registry).set_function(read)
 
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Count one query and the time until the block ends."""
-        started = time.monotonic()
-        outcome = "ok"
-        try:
-            yield
-        except InfluxError as error:
+    def measured(self) -> Measurement:
+        """A with block: one query, and the time until its end, are counted."""
+        return Measurement(self._count)
+
+    def _count(self, outcome: str, seconds: float) -> None:
+        self._queries.labels(outcome).inc()
+        self._duration.observe(seconds)
+
+
+class Measurement:
+    """Tells *count* how its with block ended, and after how many seconds."""
+
+    __slots__ = ("_count", "_started_s")
+
+    def __init__(self, count: Callable[[str, float], None]) -> None:
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._started_s = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            outcome = "ok"
+        elif isinstance(error, InfluxError):
             outcome = error.code
-            raise
-        except GeneratorExit:
-            outcome = "abandoned"
-            raise
-        except Exception:
-            outcome = "internal error"
-            raise
-        except BaseException:
-            outcome = "abandoned"
-            raise
-        finally:
-            self._queries.labels(outcome).inc()
-            self._duration.observe(time.monotonic() - started)
+        else:
+            # Whoever is cancelled, or closed as a generator, was left by its reader.
+            outcome = "internal error" if isinstance(error, Exception) else "abandoned"
+        self._count(outcome, time.monotonic() - self._started_s)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +61,8 @@ class Query:
 def decode_query(head: Any, max_chars: int) -> Query:
     """Raises Invalid or TooLarge with the texts of a client's mistake."""
     match head:
-        case {"params": dict(params), "accept": str(accept), "identity": bytes(identity), "now_ns": int(now_ns)} if all(
-            isinstance(name, str) and isinstance(value, str) for name, value in params.items()
+        case {"params": dict(params), "accept": str(accept), "identity": bytes(identity), "now_ns": int(now_ns)} if (
+            {str}.issuperset(map(type, params)) and {str}.issuperset(map(type, params.values()))
         ):
             pass
         case _:
@@ -226,7 +226,7 @@ class Methods:
     async def _answer(
         self, query: Query, statements: Sequence[tree.Statement], content_type: str, running: Running
     ) -> AsyncGenerator[bytes, None]:
-        with self._metrics.measured(), self._counted(running):
+        with self._metrics.measured(), _Listed(self, running):
             running.enter(Phase.WAITING)
             async with self._slots.turn(running):
                 running.enter(Phase.PLANNING)
@@ -237,30 +237,32 @@ class Methods:
                 async with aclosing(execute(statements, context, renderer, limits, self._executors)) as pieces:
                     async for piece in pieces:
                         for start in range(0, len(piece), MAX_PART_BYTES):
-                            with running.sending():
+                            before = running.begin_sending()
+                            try:
                                 yield piece[start : start + MAX_PART_BYTES]
+                            finally:
+                                running.end_sending(before)
                             # Its slot and memory are others' too.
                             if running.cost.seconds[Phase.SENDING] > self._limits.timeout_s:
                                 raise Unavailable("the answer is not taken in TIDEGATE_QUERY_TIMEOUT_S")
 
-    @contextmanager
-    def _counted(self, running: Running) -> Iterator[None]:
-        """List *running* for the length of the block, count it for its token, and log it when that was long."""
-        with self._peers.queries.entered(running, self._peers.replica):
-            try:
-                yield
-            finally:
-                running.enter(running.phase)
-                if running.identity is not None:
-                    self._limits.allowance.spend(running.identity.credential_id, running.worked_s)
-                if self._limits.slow_s and running.seconds > self._limits.slow_s:
-                    log.warning(
-                        "slow query",
-                        query=running.text,
-                        database=running.database,
-                        seconds=round(running.seconds, 3),
-                        cost=running.cost.summary(),
-                    )
+    def begin(self, running: Running) -> None:
+        """List *running* until ``end``."""
+        self._peers.queries.add(running, self._peers.replica)
+
+    def end(self, running: Running) -> None:
+        """Count it for its token, and log it if it was long."""
+        self._peers.queries.remove(running)
+        if running.identity is not None:
+            self._limits.allowance.spend(running.identity.credential_id, running.worked_s)
+        if self._limits.slow_s and running.seconds > self._limits.slow_s:
+            log.warning(
+                "slow query",
+                query=running.text,
+                database=running.database,
+                seconds=round(running.seconds, 3),
+                cost=running.cost.summary(),
+            )
 
     async def _context(self, query: Query, running: Running) -> QueryContext:
         org_id = query.identity.org_id
@@ -271,6 +273,22 @@ class Methods:
             query.identity, query.database, query.policy, query.now_ns, self._mappings, self._reader, running,
             self._limits.select, self._peers, query.origin, self._prepared,
         )  # fmt: skip
+
+
+class _Listed:
+    """A with block for the length of which a query is listed."""
+
+    __slots__ = ("_methods", "_running")
+
+    def __init__(self, methods: Methods, running: Running) -> None:
+        self._methods = methods
+        self._running = running
+
+    def __enter__(self) -> None:
+        self._methods.begin(self._running)
+
+    def __exit__(self, *_: object) -> None:
+        self._methods.end(self._running)
 
 
 async def _joined(first: Sequence[bytes], rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

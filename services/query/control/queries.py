@@ -10,8 +10,7 @@ import asyncio
 import itertools
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cached_property
@@ -39,6 +38,9 @@ class Phase(Enum):
 
     # That of an Enum is written in Python, and costs a short question 10 us.
     __hash__ = object.__hash__
+
+
+_PHASES = "".join(f";{phase.value}_ms=%.3f" for phase in Phase)
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class Cost:
             f"segments_read={self.segments_read};segments_skipped={self.segments_skipped}"
             f";segments_told={self.segments_told};bytes_read={self.bytes_read};series={self.series}"
             f";rows_scanned={self.rows_scanned};rows_told={self.rows_told}"
-            + "".join([f";{phase.value}_ms={seconds[phase] * 1e3:.3f}" for phase in seconds])
+            + _PHASES % tuple([each * 1e3 for each in seconds.values()])
         )
 
 
@@ -159,17 +161,17 @@ class Running:
         if self.under_way is not None:
             self.under_way.interrupt()
 
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        """A piece of the answer is on its way to a reader who may be slow."""
+    def begin_sending(self) -> Phase:
+        """A piece of the answer is on its way to a reader who may be slow; gives the phase before."""
         before = self.phase
         self.enter(Phase.SENDING)
         self._task = asyncio.current_task(self.loop)
-        try:
-            yield
-        finally:
-            self._task = None
-            self.enter(before)
+        return before
+
+    def end_sending(self, before: Phase) -> None:
+        """It is taken, or nobody takes it."""
+        self._task = None
+        self.enter(before)
 
     def kill(self) -> None:
         """End it, in whatever phase it is."""
@@ -243,20 +245,19 @@ class Queries:
         self.duration_s = 0.0
         self.started_s = time.time()
 
-    @contextmanager
-    def entered(self, running: Running, replica: int) -> Iterator[None]:
-        """List *running* for the length of a with block."""
+    def add(self, running: Running, replica: int) -> None:
+        """List *running* until ``remove``."""
         running.id = replica << COUNT_BITS | next(self._count) & ((1 << COUNT_BITS) - 1)
         self._running[running.id] = running
         self.executed += 1
-        try:
-            yield
-        finally:
-            del self._running[running.id]
-            running.end()
-            running.enter(running.phase)
-            self.finished += 1
-            self.duration_s += running.seconds
+
+    def remove(self, running: Running) -> None:
+        """It has ended."""
+        del self._running[running.id]
+        running.end()
+        running.enter(running.phase)
+        self.finished += 1
+        self.duration_s += running.seconds
 
     def __len__(self) -> int:
         return len(self._running)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from common.errors import Invalid, Unavailable
 from services.query.control.queries import Running
@@ -24,27 +22,30 @@ class Slots:
         self.running = 0
         self.waiting = 0
 
-    @asynccontextmanager
-    async def turn(self, running: Running | None = None) -> AsyncIterator[None]:
-        """Hold a slot; none when *running* is killed while it waits: its first step will say so.
+    def turn(self, running: Running | None = None) -> Turn:
+        """An async with block that holds a slot; none when *running* is killed while it waits: its first step will say
+        so.
 
         Raises:
             Unavailable: the queue is full or the wait too long.
         """
-        if not await self._acquire(running or Running()):
-            yield
-            return
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._slots.release()
+        return Turn(self, running)
 
-    async def _acquire(self, running: Running) -> bool:
-        """Take a slot, by waiting for one if need be; False = *running* was killed meanwhile."""
+    def release(self) -> None:
+        """Give back what ``acquire`` took."""
+        self.running -= 1
+        self._slots.release()
+
+    async def acquire(self, running: Running) -> bool:
+        """Take a slot, by waiting for one if need be; False = *running* was killed meanwhile. Raises as ``turn``."""
         if not self._slots.locked():
-            return await self._slots.acquire()
+            await self._slots.acquire()
+        elif not await self._wait(running):
+            return False
+        self.running += 1
+        return True
+
+    async def _wait(self, running: Running) -> bool:
         if self.waiting >= self._max_waiting:
             raise Unavailable(f"too many queries are waiting: TIDEGATE_QUERY_QUEUE is {self._max_waiting}")
         self.waiting += 1
@@ -58,3 +59,20 @@ class Slots:
             raise Unavailable(f"no query slot came free within {self._wait_s:g} s: TIDEGATE_QUERY_WAIT_S") from None
         finally:
             self.waiting -= 1
+
+
+class Turn:
+    """See ``Slots.turn``."""
+
+    __slots__ = ("_held", "_running", "_slots")
+
+    def __init__(self, slots: Slots, running: Running | None) -> None:
+        self._slots = slots
+        self._running = running
+
+    async def __aenter__(self) -> None:
+        self._held = await self._slots.acquire(self._running or Running())
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._held:
+            self._slots.release()

@@ -6,11 +6,14 @@ I/O, limits and memory are here; what is computed is ``engine/``. Source: design
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
+from common.budget import Claim
 from common.errors import Invalid, Unavailable
 from common.model import MIN_TIME_NS
 from services.query.context import QueryContext
@@ -301,7 +304,7 @@ class Work:
             wanted = choose_series(source, asked)
         else:
             wanted = await asyncio.to_thread(choose_series, source, asked)
-        cost.series += measured.table.count if wanted is None else int(wanted.sum())
+        cost.series += measured.table.count if wanted is None else int(np.count_nonzero(wanted))
         if limit and cost.series > limit:
             raise Invalid(f"max-select-series limit exceeded: ({cost.series}/{limit})")
         return wanted
@@ -321,12 +324,10 @@ class Work:
             # The text is misspelt in InfluxDB too.
             raise Invalid(f"max-select-point limit exceed: ({cost.rows_scanned}/{limit})")
 
-    @contextmanager
-    def _held(self, size: int) -> Iterator[None]:
-        """Hold *size* bytes of the budget; what is cached gives way."""
+    def _held(self, size: int) -> Claim:
+        """Hold *size* bytes of the budget for the length of a with block; what is cached gives way."""
         self._reader.make_room(size)
-        with self._budget.held(size):
-            yield
+        return self._budget.held(size)
 
     # ------------------------------------------------------------ as a whole
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from common.times import EPOCH_UNITS
@@ -56,6 +57,7 @@ JSON, CSV, TEXT_CSV, MSGPACK = "application/json", "application/csv", "text/csv"
 _OFFERED = (JSON, CSV, TEXT_CSV, MSGPACK)
 
 
+@lru_cache(maxsize=256)
 def choose_type(accept: str) -> str:
     """The content type that an ``Accept`` header asks for: the first in its list (by q) that is served, else JSON."""
     wanted: list[tuple[float, str]] = []
