@@ -61,9 +61,9 @@ class Query:
 def decode_query(head: Any, max_chars: int) -> Query:
     """Raises Invalid or TooLarge with the texts of a client's mistake."""
     match head:
-        case {"params": dict(params), "accept": str(accept), "identity": bytes(identity), "now_ns": int(now_ns)} if (
-            {str}.issuperset(map(type, params)) and {str}.issuperset(map(type, params.values()))
-        ):
+        case {"params": dict(params), "accept": str(accept), "identity": bytes(identity), "now_ns": int(now_ns)} if {
+            str
+        }.issuperset(map(type, params)) and {str}.issuperset(map(type, params.values())):
             pass
         case _:
             raise Invalid("cannot run a query: the head has no known form")

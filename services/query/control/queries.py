@@ -77,7 +77,8 @@ class Cost:
             f"segments_read={self.segments_read};segments_skipped={self.segments_skipped}"
             f";segments_told={self.segments_told};bytes_read={self.bytes_read};series={self.series}"
             f";rows_scanned={self.rows_scanned};rows_told={self.rows_told}"
-            + _PHASES % tuple([each * 1e3 for each in seconds.values()])
+            + _PHASES
+            % tuple([each * 1e3 for each in seconds.values()])
         )
 
 
