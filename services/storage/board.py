@@ -8,6 +8,7 @@ import hashlib
 import mmap
 import os
 import secrets
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from common.log import get_logger
 from common.shared_memory import is_own, map_words
 
 log = get_logger("storage.board")
-PREFIX = "tidegate-"
+PREFIX = "tidegate-board-"
 EPOCH_BITS = 63
 # Another storage that starts looks at it for a moment, and may have taken it away.
 TRIES, PAUSE_S = 5, 0.01
@@ -82,7 +83,17 @@ def _clear(folder: Path) -> None:
         for path in folder.glob(f"{PREFIX}*"):
             # One that cannot be taken is kept, or somebody else's.
             with contextlib.suppress(OSError):
-                _end(path, _take(path, 0))
+                descriptor = _take(path, 0)
+                if _is_board(descriptor):
+                    _end(path, descriptor)
+                else:
+                    os.close(descriptor)
+
+
+def _is_board(descriptor: int) -> bool:
+    """Whether a file is a board, and no other one of such a name."""
+    start = os.pread(descriptor, 8, 0)
+    return os.fstat(descriptor).st_size == board.SIZE_BYTES and start == board.MAGIC.to_bytes(8, sys.byteorder)
 
 
 def _take_or_make(path: Path) -> int:

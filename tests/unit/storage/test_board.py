@@ -149,6 +149,14 @@ def test_boards_of_killed_storages_are_taken_away_by_the_next_one(both: Both, tm
     assert second.told is not None
 
 
+@pytest.mark.parametrize("content", [b"precious", bytes(board.SIZE_BYTES)])
+def test_other_files_are_left_alone_whatever_their_names(both: Both, content: bytes) -> None:
+    (other := both.folder / f"{keeping.PREFIX}notes").write_bytes(content)
+    (third := both.folder / "third").mkdir()
+    keeping.Board(str(both.folder), third)
+    assert other.read_bytes() == content
+
+
 def test_a_board_that_somebody_keeps_is_not_taken(both: Both) -> None:
     stamp = both.reader.stamp(CPU)
     assert both.start().told is None
