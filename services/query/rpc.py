@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,9 +61,9 @@ class Query:
 def decode_query(head: Any, max_chars: int) -> Query:
     """Raises Invalid or TooLarge with the texts of a client's mistake."""
     match head:
-        case {"params": dict(params), "accept": str(accept), "identity": bytes(identity), "now_ns": int(now_ns)} if {
-            str
-        }.issuperset(map(type, params)) and {str}.issuperset(map(type, params.values())):
+        case {"params": dict(params), "accept": str(accept), "identity": bytes(identity), "now_ns": int(now_ns)} if (
+            _are_texts(params) and _are_texts(params.values())
+        ):
             pass
         case _:
             raise Invalid("cannot run a query: the head has no known form")
@@ -86,6 +86,10 @@ def decode_query(head: Any, max_chars: int) -> Query:
         now_ns,
         Origin(str(head.get("remote", "")), str(head.get("request_id", ""))),
     )
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return {str}.issuperset(map(type, values))
 
 
 def _chunk_rows(text: str) -> int:
@@ -183,9 +187,7 @@ class Methods:
         """``query.delete``."""
         parts = await call.parts(MAX_DELETE_BYTES)
         match call.head:
-            case {"params": dict(params), "identity": bytes(identity)} if all(
-                isinstance(value, str) for value in params.values()
-            ):
+            case {"params": dict(params), "identity": bytes(identity)} if _are_texts(params.values()):
                 async with self._slots.turn():
                     await self._deletes.delete(b"".join(parts), params, Identity.from_wire(identity))
                 return Reply({})
@@ -226,7 +228,7 @@ class Methods:
     async def _answer(
         self, query: Query, statements: Sequence[tree.Statement], content_type: str, running: Running
     ) -> AsyncGenerator[bytes, None]:
-        with self._metrics.measured(), _Listed(self, running):
+        with self._metrics.measured(), _Listed(running, self._peers, self._limits):
             running.enter(Phase.WAITING)
             async with self._slots.turn(running):
                 running.enter(Phase.PLANNING)
@@ -237,32 +239,11 @@ class Methods:
                 async with aclosing(execute(statements, context, renderer, limits, self._executors)) as pieces:
                     async for piece in pieces:
                         for start in range(0, len(piece), MAX_PART_BYTES):
-                            before = running.begin_sending()
-                            try:
+                            with running.sending():
                                 yield piece[start : start + MAX_PART_BYTES]
-                            finally:
-                                running.end_sending(before)
                             # Its slot and memory are others' too.
                             if running.cost.seconds[Phase.SENDING] > self._limits.timeout_s:
                                 raise Unavailable("the answer is not taken in TIDEGATE_QUERY_TIMEOUT_S")
-
-    def begin(self, running: Running) -> None:
-        """List *running* until ``end``."""
-        self._peers.queries.add(running, self._peers.replica)
-
-    def end(self, running: Running) -> None:
-        """Count it for its token, and log it if it was long."""
-        self._peers.queries.remove(running)
-        if running.identity is not None:
-            self._limits.allowance.spend(running.identity.credential_id, running.worked_s)
-        if self._limits.slow_s and running.seconds > self._limits.slow_s:
-            log.warning(
-                "slow query",
-                query=running.text,
-                database=running.database,
-                seconds=round(running.seconds, 3),
-                cost=running.cost.summary(),
-            )
 
     async def _context(self, query: Query, running: Running) -> QueryContext:
         org_id = query.identity.org_id
@@ -276,19 +257,31 @@ class Methods:
 
 
 class _Listed:
-    """A with block for the length of which a query is listed."""
+    """A with block in which a query is listed; at its end it is counted for its token, and logged if it was long."""
 
-    __slots__ = ("_methods", "_running")
+    __slots__ = ("_limits", "_peers", "_running")
 
-    def __init__(self, methods: Methods, running: Running) -> None:
-        self._methods = methods
+    def __init__(self, running: Running, peers: Peers, limits: RequestLimits) -> None:
         self._running = running
+        self._peers = peers
+        self._limits = limits
 
     def __enter__(self) -> None:
-        self._methods.begin(self._running)
+        self._peers.queries.add(self._running, self._peers.replica)
 
     def __exit__(self, *_: object) -> None:
-        self._methods.end(self._running)
+        running, limits = self._running, self._limits
+        self._peers.queries.remove(running)
+        if running.identity is not None:
+            limits.allowance.spend(running.identity.credential_id, running.worked_s)
+        if limits.slow_s and running.seconds > limits.slow_s:
+            log.warning(
+                "slow query",
+                query=running.text,
+                database=running.database,
+                seconds=round(running.seconds, 3),
+                cost=running.cost.summary(),
+            )
 
 
 async def _joined(first: Sequence[bytes], rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from common.budget import Budget
 from common.model import Bucket
 from common.rpc.client import Answer, RpcClient
+from services.query.reading.board import LEASE_S
 from services.query.reading.reader import Reader
 from tests.services.storage_parts import BUCKET, SHARD_NS, Calls, make_block, running, series_ids
 from tests.services.test_deletes import delete
@@ -108,3 +110,13 @@ async def test_a_change_of_another_measurement_asks_for_nothing(data: Path) -> N
             await calls.append(make_block(IDS[:1], [step], measurement="mem"))
             assert await reader.measured(PLACE, "cpu") is not None
         assert client.methods == []
+
+
+async def test_a_question_after_a_pause_is_begun_before_storage_has_answered(data: Path) -> None:
+    async with reading(data, str(data.parent)) as (_, client, reader):
+        assert reader.unchanged(PLACE, "cpu") is None  # nobody has to be asked
+        await asyncio.sleep(1.1 * LEASE_S)
+        assert reader.unchanged(PLACE, "cpu") is not None
+        assert await reader.measured(PLACE, "cpu") is not None
+        assert client.methods == ["storage.plan"]
+        assert reader.unchanged(PLACE, "cpu") is None

@@ -40,6 +40,7 @@ class Phase(Enum):
     __hash__ = object.__hash__
 
 
+# How ``Cost.summary`` tells the milliseconds of each.
 _PHASES = "".join(f";{phase.value}_ms=%.3f" for phase in Phase)
 
 
@@ -72,13 +73,11 @@ class Cost:
 
     def summary(self) -> str:
         """As ``X-Tidegate-Stats`` has it."""
-        seconds = self.seconds
+        phases = _PHASES % tuple([seconds * 1e3 for seconds in self.seconds.values()])
         return (
             f"segments_read={self.segments_read};segments_skipped={self.segments_skipped}"
             f";segments_told={self.segments_told};bytes_read={self.bytes_read};series={self.series}"
-            f";rows_scanned={self.rows_scanned};rows_told={self.rows_told}"
-            + _PHASES
-            % tuple([each * 1e3 for each in seconds.values()])
+            f";rows_scanned={self.rows_scanned};rows_told={self.rows_told}{phases}"
         )
 
 
@@ -88,6 +87,7 @@ class Running:
     Attributes:
         changes: what its statements have changed at auth: tags and number of each change.
         under_way: the step that it is in.
+        reader: the task that waits until a piece of the answer is taken.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Running:
         self.under_way: Step | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._expired = False
-        self._task: asyncio.Task[object] | None = None
+        self.reader: asyncio.Task[object] | None = None
 
     @property
     def text(self) -> str:
@@ -162,25 +162,17 @@ class Running:
         if self.under_way is not None:
             self.under_way.interrupt()
 
-    def begin_sending(self) -> Phase:
-        """A piece of the answer is on its way to a reader who may be slow; gives the phase before."""
-        before = self.phase
-        self.enter(Phase.SENDING)
-        self._task = asyncio.current_task(self.loop)
-        return before
-
-    def end_sending(self, before: Phase) -> None:
-        """It is taken, or nobody takes it."""
-        self._task = None
-        self.enter(before)
+    def sending(self) -> Sending:
+        """A block in which a piece of the answer is on its way to a reader who may be slow."""
+        return Sending(self)
 
     def kill(self) -> None:
         """End it, in whatever phase it is."""
         self.killed = True
         if self.under_way is not None:
             self.under_way.interrupt()
-        elif self._task is not None:
-            self._task.cancel("query interrupted")
+        elif self.reader is not None:
+            self.reader.cancel("query interrupted")
 
 
 class Step:
@@ -215,6 +207,24 @@ class Step:
         if not self._interrupted:
             self._interrupted = True
             self._task.cancel()
+
+
+class Sending:
+    """See ``Running.sending``."""
+
+    __slots__ = ("_before", "_running")
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def __enter__(self) -> None:
+        self._before = self._running.phase
+        self._running.enter(Phase.SENDING)
+        self._running.reader = asyncio.current_task(self._running.loop)
+
+    def __exit__(self, *_: object) -> None:
+        self._running.reader = None
+        self._running.enter(self._before)
 
 
 def replica_number(url: str) -> int:

@@ -40,7 +40,7 @@ class Board:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is one, of whatever epoch."""
+        """Whether there is one that storage has told of."""
         return self._words is not None
 
     def now_s(self) -> float:
@@ -58,9 +58,10 @@ class Board:
                 if epoch != self._epoch and told != self._missed:
                     self._open(name, epoch)
                     self._missed = None if epoch == self._epoch else told
-                self._until_s = max(self._until_s, asked_s + LEASE_S) if epoch == self._epoch else 0.0
+                if epoch == self._epoch:
+                    self._until_s = max(self._until_s, asked_s + LEASE_S)
             case _:
-                self._until_s = 0.0
+                self.close()
 
     def holds(self, word: int, stamp: Stamp | None) -> bool:
         """Whether nothing changed since *stamp*, as far as is known here; else storage is to be asked."""
@@ -76,7 +77,7 @@ class Board:
 
     def close(self) -> None:
         """Let it go; nothing holds any more."""
-        self._words, self._epoch = None, 0
+        self._words, self._epoch, self._until_s = None, 0, 0.0
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

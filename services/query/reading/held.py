@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.board import word_of
 from common.model import Bucket, FieldType
 from common.tombstones import Tombstone
 from services.query.engine.frame import SeriesTable
@@ -71,7 +72,7 @@ class Held:
             ranges of time need different ones.
         plan_bytes: what is counted in the budget for plan and series.
         is_quiet: nothing had changed when storage was last asked.
-        stamp: what the board said before storage was last asked.
+        word: where its slot on the board is; ``stamp``: what the board said before storage was last asked.
         tombstones: deletes that hide rows of the segments, or put series in doubt.
         living: which series have rows; None where no delete puts it in doubt.
         views: a table and which are alive, the living ones of it alone, and it with their keys.
@@ -88,10 +89,14 @@ class Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     plan_bytes: int = 0
     is_quiet: bool = False
+    word: int = field(init=False)
     stamp: Stamp | None = None
     tombstones: tuple[Tombstone, ...] = ()
     living: Living | None = None
     views: tuple[SeriesTable, Mask, SeriesTable, SeriesTable] | None = None
+
+    def __post_init__(self) -> None:
+        self.word = word_of(*self.key[:2])
 
 
 @dataclass(frozen=True, slots=True)

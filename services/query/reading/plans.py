@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import board
+from common.board import word_of
 from common.budget import Budget
 from common.errors import Gone
 from common.model import MAX_TIME_NS, MIN_TIME_NS
@@ -69,7 +69,7 @@ class Plans:
     def is_newest(self, bucket_id: str, name: str) -> bool:
         """Whether what is held of a measurement is known to be the newest, without asking."""
         held = self._held.get((bucket_id, name))
-        return held is not None and held.version >= 0 and self._board.holds(board.word_of(bucket_id, name), held.stamp)
+        return held is not None and held.version >= 0 and self._board.holds(held.word, held.stamp)
 
     async def refresh(self, bucket_id: str, name: str) -> None:
         """Bring what is held of a measurement up to date by a call that begins after this one.
@@ -119,7 +119,7 @@ class Plans:
         head = {
             "bucket_id": bucket_id, "measurements": versions, "start_ns": MIN_TIME_NS, "stop_ns": MAX_TIME_NS + 1,
         }  # fmt: skip
-        stamps = {name: self._board.stamp(board.word_of(bucket_id, name)) for name in versions}
+        stamps = {name: self._board.stamp(word_of(bucket_id, name)) for name in versions}
         asked_s = self._board.now_s()
         answer = (await self._client.call(self._url, "storage.plan", head)).head
         self._board.learn(answer.get("board"), asked_s)

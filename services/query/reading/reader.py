@@ -163,7 +163,7 @@ class Reader:
     def unchanged(self, bucket: Bucket, name: str) -> Measured | None:
         """A measurement as it is held, if that was the newest when it was last asked for, and is worth to begin with;
         None else, and where the board tells: nobody has to be asked then."""
-        if self._board.is_open or bucket.id in self._asked_aside or self._plans.is_asking(bucket.id):
+        if bucket.id in self._asked_aside or self._plans.is_asking(bucket.id) or self._plans.is_newest(bucket.id, name):
             return None
         held = self._plans.find(bucket.id, name)
         if held is None or not held.is_quiet or held.version < 0 or held.tombstones:

@@ -21,6 +21,7 @@ Indexes = NDArray[np.int64]
 _COMMA = re.compile(rb"(?<!\\),")
 _EQUALS = re.compile(rb"(?<!\\)=")
 _ESCAPED = re.compile(rb"\\([,= ])")
+# Keys that are put in order while no other thread runs.
 SORTED_TOGETHER = 20_000
 # What a series costs beyond its codes, for the memory budget.
 _KEY_BYTES = 64
@@ -72,7 +73,7 @@ class SeriesIndex:
         codes = {key: _grown(column, count) for key, column in self._codes.items()}
         self._codes = codes
         words = {key: _word_array(places) for key, places in self._words.items()}
-        # What is in order already is one run to the sort. No other thread runs while Python sorts: not all at once.
+        # What is in order already, or has been put in order here, is one run to the last sort.
         by_key: list[int] = np.argsort(self.table.ranks).tolist()
         for start in range(first, count, SORTED_TOGETHER):
             by_key += sorted(range(start, min(start + SORTED_TOGETHER, count)), key=self._keys.__getitem__)

@@ -101,6 +101,7 @@ def test_an_answer_without_a_board_ends_the_belief(both: Both) -> None:
     stamp = both.reader.stamp(CPU)
     both.reader.learn(None, both.clock())
     assert not both.reader.holds(CPU, stamp)
+    assert not both.reader.is_open
 
 
 def test_a_storage_that_ends_takes_it_away(both: Both) -> None:
